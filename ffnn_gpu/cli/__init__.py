@@ -5,7 +5,7 @@ tune_command, export                the commands `tune` and `export`
 ensemble                            what `train --model tabular` does in a way of its own
 settings, flags                     flags, TOML and environment → one configuration
 run_folder, result, plots           what a run writes
-reading                             what DATA and INPUT name → rows and targets
+reading, shared_table               what DATA and INPUT name → rows and targets; of a table for all ranks
 inspection                          the table that `ffnn-gpu inspect` prints
 messages, info, model_info          what the command prints
 exit_codes, standard_streams        where it prints, and the code it ends with

@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ffnn_gpu import temporary
 from ffnn_gpu.arrays.boundary import rows_of
@@ -13,8 +13,8 @@ from ffnn_gpu.cli.ensemble import require_one_process, train_members, with_ensem
 from ffnn_gpu.cli.exit_codes import Announce
 from ffnn_gpu.cli.reading import read_training
 from ffnn_gpu.cli.settings import TrainConfig, resolve
+from ffnn_gpu.cli.shared_table import encode_for_all, read_for_all
 from ffnn_gpu.distributed import Communicator, Single
-from ffnn_gpu.distributed.agreement import require_agreement
 from ffnn_gpu.distributed.rank_zero import on_rank_zero
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model
@@ -24,16 +24,9 @@ from ffnn_gpu.estimators.split import Part, require_known_labels, split_rows
 from ffnn_gpu.estimators.tabular.from_settings import folds_for
 from ffnn_gpu.estimators.tabular.recipes import PRESETS
 from ffnn_gpu.estimators.task import Task, doubt
-from ffnn_gpu.tables.encoding import Encoding
-from ffnn_gpu.tables.rows import TableRows
-from ffnn_gpu.tables.sources import STDIN, is_pipe
 from ffnn_gpu.training.callbacks import Checkpoints
 from ffnn_gpu.training.rank_logs import EpochLog
 
-SAME_TABLE = (
-    ". Every rank reads the data itself: give all the same rows in the same order (ORDER BY in a query)"
-)
-ENCODING_LIMIT = 24 * 3600.0  # seconds that rank 0 may take to encode a large table
 Names = tuple[str, ...] | None
 
 
@@ -54,7 +47,8 @@ def train(
         announce: receives one line for each decision.
         verbose: passed to `fit`.
         communicator: connects the ranks that train together; all call this function with the same arguments.
-            Every rank reads the data. Only rank 0 uses the run folder; the others wait until it is written.
+            Rank 0 reads a table for all; of arrays every rank reads its rows. Only rank 0 uses the run
+            folder; the others wait until it is written.
 
     Raises:
         ConfigurationError, DataError: before anything is written.
@@ -68,8 +62,7 @@ def train(
         require_one_process(ranks)
     on_rank_zero(ranks, lambda: run_folder.require_usable(config, resume, overwrite))
     rule, backend = optimizer_of(config), get_backend(ranks.device)
-    _require_readable_by_all(config, ranks)
-    training = read_training(config)
+    training = read_for_all(ranks, config)
     data, columns, roles, table = training
     if ranks.size > 1:
         backend.reason = f"rank {ranks.rank} of {ranks.size}"
@@ -89,9 +82,9 @@ def train(
             announce(line)
     if training.lacking:
         announce(messages.lacking_line(training.lacking))
-    model = prepare(config, data, columns, split.train, task, backend)
     if table is not None and ranks.size > 1:
-        _share_encoding(ranks, rows, model)
+        encode_for_all(ranks, rows, split.train.x, columns, config)
+    model = prepare(config, data, columns, split.train, task, backend)
     require_trainable(config, model, split, ranks)
     if is_ensemble:
         folds = folds_for(config, split.train)
@@ -128,26 +121,6 @@ def train(
     done = result.Result(folder, model, history, report)
     on_rank_zero(ranks, lambda: result.write_report(done, split.test, announce))
     return done
-
-
-def _require_readable_by_all(config: TrainConfig, ranks: Communicator) -> None:
-    """Raise ConfigurationError for a source that only one of several ranks can read."""
-    if ranks.size > 1 and (config.data == STDIN or is_pipe(config.data)):
-        raise ConfigurationError(
-            f"each of {ranks.size} ranks reads the data, and {config.data} can be read only once; "
-            "write it to a file first"
-        )
-
-
-def _share_encoding(ranks: Communicator, rows: TableRows, model: Model) -> None:
-    """Let rank 0 alone write a large matrix. Raises DivergedRanksError if ranks read different tables."""
-    encoding = cast(Encoding, model.encoding)
-    known = {"table": rows.table.fingerprint(), "encoding": encoding}
-    require_agreement(ranks, known, SAME_TABLE)
-    dtype = model.network.dtype
-    folder = on_rank_zero(ranks, lambda: rows.lend(encoding, dtype), ENCODING_LIMIT)
-    if folder is not None and ranks.rank:
-        rows.borrow(Path(folder), encoding, dtype)
 
 
 def held_out(folder: str | Path, model: Model) -> tuple[Part, Names]:

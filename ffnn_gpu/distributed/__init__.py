@@ -8,7 +8,7 @@
 
     communicator, mpi, nccl, choice    the calls, their two implementations, and which one is chosen
     faults, roll_call, agreement       what happens when a rank fails, hangs or differs from the others
-    rank_zero, shared_cores            work that rank 0 does for all; the cores of each rank of a machine
+    rank_zero, sharing, shared_cores   work that rank 0 does for all; its texts and arrays; cores of ranks
 
 `training/data_parallel/` contains what `fit` does with several ranks.
 """

@@ -14,6 +14,7 @@ import numpy as np
 
 from ffnn_gpu import errors
 from ffnn_gpu.distributed.communicator import Communicator
+from ffnn_gpu.distributed.sharing import shared_text
 
 BUSY, DONE = range(2)
 BEAT = 1.0  # seconds
@@ -39,7 +40,7 @@ def on_rank_zero(communicator: Communicator, work: Callable[[], T], limit: float
             state[0] = running.state()
         communicator.broadcast(state)
     text = "" if running is None else json.dumps(running.outcome(), default=str)
-    kind, content = json.loads(_broadcast(communicator, text))
+    kind, content = json.loads(shared_text(communicator, text))
     if running is not None and running.error is not None:
         raise running.error
     if kind:
@@ -87,14 +88,3 @@ class Work:
             self._result = self._work()
         except BaseException as error:  # raised again by the main thread
             self.error = self.error or error  # the others may already have received the first one
-
-
-def _broadcast(communicator: Communicator, text: str) -> str:
-    """Return rank 0's text on every rank."""
-    message = np.frombuffer(text.encode(), np.uint8).copy()
-    length = np.array([len(message)], np.int64)
-    communicator.broadcast(length)
-    if communicator.rank:
-        message = np.zeros(int(length[0]), np.uint8)
-    communicator.broadcast(message)
-    return message.tobytes().decode()

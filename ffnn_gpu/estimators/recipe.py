@@ -58,7 +58,7 @@ def prepare(
     task.metrics(config.metrics)
     encoding = None
     if isinstance(x, TableRows):
-        encoding = Encoding.fit(x.table, columns, x.index, config.missing, most_codes(config.dtype))
+        encoding = x.fit(columns, config.missing, most_codes(config.dtype))
     n_in = x.shape[1] if encoding is None else len(encoding.outputs)
     network = network_of(config, task, n_in, encoding, backend)
     standardizer, limit = None, None

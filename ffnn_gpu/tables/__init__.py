@@ -4,7 +4,7 @@ embedded_database   the connection to DuckDB, its literals, a temporary folder
 table        named columns of rows in it, where the cells of text files stay text
 sources      what the user names (a file, a folder, a query, standard input) → Table
 text_files   delimited text: dialects, text_encodings and packed_files decide how it is written, plain_text
-             who reads it
+             who reads it, `odd_numbers` where DuckDB may not parse numbers
 parquet, json_lines, databases, many_files, typed_columns    the other sources
 frames       data frames, dicts of columns, dicts of rows → Table
 plain_numbers    columns of plain numbers in a large text file, stored as numbers
@@ -20,7 +20,8 @@ encoders     the cells of one column → columns of a matrix: scales, levels, co
 encoder_cells    the cells of a column in the form that its encoder reads
 encoding     all columns → a matrix, by encoders fitted on the training rows
 unfamiliar   cells of a new table that are unlike all cells of the training rows
-rows         rows as x of a data set; `encoded` keeps the matrix of a large table in a file
+rows         rows as x of a data set; `encoded` keeps the matrix of a large table in a file, and `borrowed`
+             one that another process made
 numbers      columns of numbers → a matrix, for models trained on arrays
 targets      the column to predict → labels or numbers
 answers      predictions → CSV, Parquet, JSON lines, .npy

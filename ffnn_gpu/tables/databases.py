@@ -55,13 +55,13 @@ def read_database(source: str, scratch: Scratch, connection: Any) -> Table:
         )
         relation = ".".join(f'"{part.replace(chr(34), chr(34) * 2)}"' for part in (ATTACHED, *place))
         try:
-            names = load(connection, relation, source)
+            names, zoned = load(connection, relation, source)
         except duckdb.PermissionException as error:
             raise DataError(
                 f"{file}: the view {place[-1]!r} reads files, and a view of a database may read its tables "
                 f"only ({_first_line(error)}). If you trust it, write its SELECT as --query"
             ) from error
-    return Table(source, names, connection, keeps=scratch)
+    return Table(source, names, connection, keeps=scratch, zoned=zoned)
 
 
 def read_query(query: str, database: str, scratch: Scratch, connection: Any) -> Table:
@@ -105,7 +105,7 @@ def _queried(query: str, scratch: Scratch, connection: Any) -> Table:
     if connection.execute(f"FROM duckdb_databases() WHERE database_name = '{ATTACHED}'").fetchall():
         connection.execute(f"USE {ATTACHED}")
     try:
-        names = load(connection, f"query({literal(query)})", "the query", f"memory.main.{CELLS}")
+        names, zoned = load(connection, f"query({literal(query)})", "the query", f"memory.main.{CELLS}")
     except duckdb.OutOfMemoryException as error:
         raise MemoryError(str(error)) from error
     except duckdb.PermissionException:
@@ -114,7 +114,7 @@ def _queried(query: str, scratch: Scratch, connection: Any) -> Table:
         raise DataError(f"--query: {str(error).split(chr(10) * 2)[0]}") from error
     finally:
         connection.execute("USE memory")
-    return Table("the query", names, connection, keeps=scratch)
+    return Table("the query", names, connection, keeps=scratch, zoned=zoned)
 
 
 def _named_code(connection: Any, query: str) -> list[str]:

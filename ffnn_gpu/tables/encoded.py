@@ -36,8 +36,8 @@ class EncodedTable:
 
     def __init__(self, table: Table, skip: tuple[int, ...] = ()) -> None:
         self.table, self.skip = table, skip
+        self.shared: Encoding | None = None  # with other processes
         self.folder: Path | None = None  # for the files; None for a temporary one
-        self.lent: Path | None = None  # where another process may have written the same files
         self._scratch: Scratch | None = None
         self._last: tuple[str, HostArray] = "", np.empty(0)
 
@@ -52,11 +52,12 @@ class EncodedTable:
                 except OSError as error:
                     raise DataError(f"{folder / name} cannot be written ({error.strerror})") from error
 
-    def lend(self, encoding: Encoding, dtype: DTypeLike) -> str | None:
-        """Write the matrix if it is large; return the folder in which other processes find it, else None."""
-        is_in_file = isinstance(self.matrix(encoding, dtype), np.memmap)
-        folder = self.folder or (self._scratch and self._scratch.path)
-        return str(folder) if is_in_file else None
+    def lend(self, encoding: Encoding, dtype: DTypeLike) -> tuple[HostArray, Path | None]:
+        """Return the matrix, and the folder in which other processes find a large one, else None."""
+        self.shared = encoding
+        matrix = self.matrix(encoding, dtype)
+        folder = self.folder or (None if self._scratch is None else self._scratch.path)
+        return matrix, folder if isinstance(matrix, np.memmap) else None
 
     def matrix(self, encoding: Encoding, dtype: DTypeLike) -> HostArray:
         """Return (n, outputs), mapped if it has more than MAPPED bytes. Raises DataError."""
@@ -71,11 +72,10 @@ class EncodedTable:
     def _mapped(self, encoding: Encoding, dtype: np.dtype[Any], key: str) -> HostArray:
         """Return the matrix of the files in the folder; write them unless they hold just that."""
         made_of = {"encoding": key, "cells": self.table.fingerprint()}
-        folder = self.lent if self.lent is not None and _holds(self.lent, made_of) else self._own_folder()
-        if folder != self.lent and not _holds(folder, made_of):
+        folder = self._own_folder()
+        if not _holds(folder, made_of):
             self._write(folder, encoding, dtype, made_of)
-        stored: HostArray = np.load(folder / MATRIX, mmap_mode="r", allow_pickle=False)
-        return stored.view(dtype)
+        return _opened(folder, dtype)
 
     def _own_folder(self) -> Path:
         if self.folder is not None:
@@ -106,6 +106,20 @@ class EncodedTable:
             ) from error
         made_of = made_of | {"crc32": checksum, "bytes": n * width * dtype.itemsize}
         (folder / MADE_OF).write_text(json.dumps(made_of) + "\n", encoding="utf-8")
+
+
+def mapped_from(folder: Path, encoding: Encoding, dtype: DTypeLike) -> HostArray | None:
+    """Return the matrix that another process has written there, mapped; None if it is not there, undamaged.
+
+    The other process may move or remove its files afterwards.
+    """
+    dtype = np.dtype(dtype)
+    return _opened(folder, dtype) if _holds(folder, {"encoding": _key(encoding, dtype)}) else None
+
+
+def _opened(folder: Path, dtype: np.dtype[Any]) -> HostArray:
+    stored: HostArray = np.load(folder / MATRIX, mmap_mode="r", allow_pickle=False)
+    return stored.view(dtype)
 
 
 def _key(encoding: Encoding, dtype: np.dtype[Any]) -> str:

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
-from ffnn_gpu.tables.cells import levels_of, misread_error, number_of, time_of, truths_of
+from ffnn_gpu.errors import DataError
+from ffnn_gpu.tables.cells import family, levels_of, misread_error, number_of, time_of, truths_of
 from ffnn_gpu.tables.encoders import BooleanEncoder, Encoder, LevelEncoder, TimeEncoder
+from ffnn_gpu.tables.iso_times import has_zone
 from ffnn_gpu.tables.spelling import Spelling, as_spelled
 from ffnn_gpu.tables.table import MISSING, Floats, Table
 
@@ -27,11 +29,23 @@ def cells_for(table: Table, place: int, encoder: Encoder, spelling: Spelling) ->
     value = number_of(table, place, spelling) if written is None else time_of(table, place, written, spelling)
     x = table.numbers(value)
     lacking = np.count_nonzero(np.isnan(x))
+    if written and lacking < len(x):
+        _require_zone(table, place, written)
     if lacking and lacking > table.nulls(place):
         texts = table.levels(place, f"({value}) IS NULL", 1000)
         if bad := [text for text in texts if not spelling.is_missing_number(text)]:
             raise misread_error(table, place, bad, encoder.kind, written or "")
     return x
+
+
+def _require_zone(table: Table, place: int, written: str) -> None:
+    """Raise DataError if a model reads texts of times with a zone, and this column has times without one."""
+    if has_zone(written) and family(table.types[place]) == "time" and place not in table.zoned:
+        raise DataError(
+            f"{table.source}, column {table.names[place]!r} holds times without a time zone; the model was "
+            "trained on times with one. Give the column its zone, such as "
+            f"frame[{table.names[place]!r}].dt.tz_localize('UTC')"
+        )
 
 
 def without(x: HostArray, lost: Sequence[float]) -> HostArray:

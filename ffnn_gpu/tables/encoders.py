@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.tables.quartiles import quartiles
 from ffnn_gpu.tables.table import MISSING, Codes, Floats
 
 LIMIT = 3.0
@@ -51,6 +52,10 @@ class Encoder(ABC):
     def encode(self, cells: Any) -> HostArray:
         """Return (n, outputs) of the cells: floats with NaN where missing, or codes with their texts."""
 
+    def fill(self, out: HostArray, cells: Any) -> None:
+        """Write what `encode` returns into out (n, outputs), which holds zeros."""
+        out[...] = self.encode(cells)
+
     def to_json(self) -> dict[str, Any]:
         """Return an object for `json.dumps`."""
         return {"kind": self.kind, **asdict(self)}  # type: ignore[call-overload]
@@ -75,10 +80,11 @@ class NumberEncoder(Encoder):
     @classmethod
     def fit(cls, name: str, x: Floats) -> "NumberEncoder":
         """Fit to the training rows x (n,), of which at least one is there."""
-        present = x[~np.isnan(x)]
+        missing = np.isnan(x)
+        present = x[~missing] if missing.any() else x
         if not len(present):
             return cls(name, 0.0, 0.0, bool(len(x)))
-        low, lower, center, upper, high = np.percentile(present, (0, 25, 50, 75, 100)).tolist()
+        low, lower, center, upper, high = quartiles(present)
         spread = upper / 2 - lower / 2 or high / 4 - low / 4  # halved: the difference cannot overflow
         factor = 0.5 / spread if spread else 0.0
         tail = 0.0
@@ -214,6 +220,22 @@ class LevelEncoder(Encoder):
             table[len(place), len(place) : len(place) + self.has_others] = 1
             table[len(place) + 1, table.shape[1] - self.lacks :] = 1
         return np.take(table[columns], codes, axis=0)
+
+    def fill(self, out: HostArray, cells: tuple[Codes, Sequence[str]]) -> None:
+        if len(self.outputs) == 1:
+            out[...] = self.encode(cells)
+            return
+        codes, texts = cells
+        place = {level: k for k, level in enumerate(self.levels)}
+        others = len(place) if self.has_others else -1
+        columns = np.array(
+            [place.get(text, others) for text in texts] + [len(self.outputs) - 1 if self.lacks else -1]
+        )
+        column = columns[codes]
+        row = np.arange(len(codes))
+        if column.min(initial=0) < 0:
+            row, column = row[column >= 0], column[column >= 0]
+        out[row, column] = 1
 
 
 class BooleanEncoder(LevelEncoder):

@@ -33,11 +33,12 @@ from ffnn_gpu.tables.encoders import (
     frequent_levels,
     restored,
 )
+from ffnn_gpu.tables.scan import SHORT
 from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.table import MAX_LISTED_NAMES, Codes, Table
 
 ROWS = 1 << 18  # that one thread reads at a time, and
-TOGETHER = 1 << 14  # that it encodes at a time
+TOGETHER = 1 << 13  # that it encodes at a time: their rows of the matrix stay in the cache
 MOST_CODES = 10_000  # levels of an embedded column; rarer ones are its others
 
 
@@ -83,8 +84,9 @@ class Encoding:
             raise DataError(f"{table.source} has no column to learn from: {said or 'it has only the target'}")
         spelling = Spelling(table.decimal, missing)
         _compute(table, used, spelling)
+        some = slice(None) if len(rows) == len(table) and (np.diff(rows) == 1).all() else rows
         with ThreadPoolExecutor(table.workers) as pool:
-            fitted = pool.map(lambda column: _fitted(table, column, rows, spelling, most_codes), used)
+            fitted = pool.map(lambda column: _fitted(table, column, some, spelling, most_codes), used)
             encoders = [*fitted]
         encoders.sort(key=lambda encoder: isinstance(encoder, CodeEncoder))
         decimal = table.decimal if table.dialect else ""
@@ -185,9 +187,11 @@ class Encoding:
         stops = [*accumulate(outputs)]
         read = [*zip(self.encoders, cells, stops, outputs, strict=True)]
         for row in range(0, len(x), TOGETHER):
+            block = x[row : row + TOGETHER]
+            block[...] = 0
             for encoder, column, stop, width in read:
                 some = some_cells(column, row, row + TOGETHER)
-                x[row : row + TOGETHER, stop - width : stop] = encoder.encode(some)
+                encoder.fill(block[:, stop - width : stop], some)
 
     def _places(self, table: Table, skip: Sequence[int]) -> list[int]:
         """Return the index in the table of each column that is read."""
@@ -217,12 +221,17 @@ def _listed(names: Sequence[str]) -> str:
 def _compute(table: Table, columns: Sequence[Column], spelling: Spelling) -> None:
     """Compute once what both the encoders and the matrix are made of, where it is not just a column."""
     texts = [c for c in columns if table.is_text(c.place) and c.place not in table.plain]
-    table.compute(number_of(table, c.place, spelling) for c in texts if c.kind == "number")
-    table.compute(time_of(table, c.place, c.written, spelling) for c in texts if c.kind == "time")
+    values = {number_of(table, c.place, spelling): c.place for c in texts if c.kind == "number"}
+    values |= {time_of(table, c.place, c.written, spelling): c.place for c in texts if c.kind == "time"}
+    repeated = {v: place for v, place in values.items() if place in table.counted and len(table) > SHORT}
+    table.compute_by_level(repeated)
+    table.compute(value for value in values if value not in repeated)
     table.compute_codes(c.place for c in columns if c.kind in ("boolean", "category"))
 
 
-def _fitted(table: Table, column: Column, rows: Codes, spelling: Spelling, most_codes: int) -> Encoder:
+def _fitted(
+    table: Table, column: Column, rows: Codes | slice, spelling: Spelling, most_codes: int
+) -> Encoder:
     if column.kind == "boolean":
         codes, texts = truths_of(table, column.place, spelling)
         return BooleanEncoder.fit(column.name, codes[rows], texts)

@@ -44,13 +44,24 @@ def table_of(x: Any, source: str = "the frame") -> Table:
     if not frame.columns:
         raise DataError(f"{source} has no columns")
     connection = connect()
-    load(connection, CELLS, [*map(cells_of, frame.columns)], source)
+    cells = [*map(cells_of, frame.columns)]
+    load(connection, CELLS, cells, source)
     declared = {
         place: _categories(column)
         for place, column in enumerate(frame.columns)
         if str(getattr(column, "dtype", "")).startswith(("Categorical", "Enum"))
     }
-    return Table(source, frame.names, connection, has_names=frame.has_names, declared=declared)
+    pairs = enumerate(zip(frame.columns, cells, strict=True))
+    zoned = frozenset(place for place, (column, some) in pairs if _is_zoned(column, some))
+    return Table(source, frame.names, connection, has_names=frame.has_names, declared=declared, zoned=zoned)
+
+
+def _is_zoned(column: Any, cells: Cells) -> bool:
+    """Return whether the times of a column have a time zone: by its type, or by its first Python object."""
+    if cells.dtype != object:
+        return getattr(getattr(column, "dtype", None), "time_zone", None) is not None
+    mask = np.ma.getmaskarray(cells)
+    return _has_zone(next((cell for cell, lacks in zip(cells.data, mask, strict=True) if not lacks), None))
 
 
 def _categories(column: Any) -> tuple[str, ...]:
@@ -110,7 +121,9 @@ def _storable(cells: Cells) -> Cells:
     if kind == "M" and np.datetime_data(values.dtype)[0] not in ("us", "ns"):
         values = values.astype("datetime64[us]")
     elif kind == "m":
-        values = values / np.timedelta64(1, "s")
+        unit, _ = np.datetime_data(values.dtype)
+        exact = values.astype("m8[s]") if unit in ("Y", "M") else values  # years of 365.2425 days
+        values = exact / np.timedelta64(1, "s")
     elif kind == "f" and values.dtype.itemsize not in (4, 8):
         values = values.astype(np.float32 if values.dtype.itemsize == 2 else np.float64)
     elif kind == "O":
@@ -154,7 +167,7 @@ def _texts(values: Any, missing: Any) -> Any:
     return np.fromiter(found, object, len(missing))
 
 
-def _has_zone(value: date) -> bool:
+def _has_zone(value: Any) -> bool:
     return isinstance(value, datetime) and value.tzinfo is not None
 
 

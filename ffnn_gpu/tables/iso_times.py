@@ -27,8 +27,13 @@ def seconds_of_iso(cell: str, way: str) -> str:
     return f"CASE {cases[way]} END"
 
 
+def has_zone(written: str) -> bool:
+    """Return whether a way of writing times, in strptime's language or of this module, has a zone."""
+    return written == ZONED or written.endswith(("Z", "%z", "UTC"))
+
+
 def way_of(written: str) -> str:
     """Return the way of ISO 8601 that also reads what a way of strptime reads; "" if there is none."""
     if written in (MIXED, ZONED) or not written.startswith("%Y-%m-%d") or "%I" in written:
         return ""
-    return ZONED if written.endswith(("Z", "%z", "UTC")) else MIXED
+    return ZONED if has_zone(written) else MIXED

@@ -97,7 +97,9 @@ def _number_or_words(table: Table, place: int, decision: str, spelling: Spelling
         stray = table.levels(place, f"({value}) IS NULL", SAMPLE)
     bad = {cell: count for cell, count in stray.items() if not spelling.is_missing_number(cell)}
     missing = len(table) - counts.numbers - sum(bad.values())
-    if bad and decision != "number" and _are_words(table, counts, bad):
+    # in a column whose type is numeric only infinities are bad, and they are no words
+    is_number = family(table.types[place]) == "number"
+    if bad and decision != "number" and not is_number and _are_words(table, counts, bad):
         return _times_or_words(table, place, spelling, counts)
     if bad:
         sentence = others_sentence(table, place, counts.numbers, [*bad])

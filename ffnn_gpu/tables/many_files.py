@@ -11,9 +11,9 @@ from typing import Any
 from ffnn_gpu.checks import counted
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables.dialects import Dialect
-from ffnn_gpu.tables.embedded_database import Scratch
+from ffnn_gpu.tables.embedded_database import Scratch, literal
 from ffnn_gpu.tables.table import CELLS, MAX_LISTED_NAMES, Table
-from ffnn_gpu.tables.typed_columns import is_number
+from ffnn_gpu.tables.typed_columns import TIMES, is_number
 
 WHOLE = "whole"  # the table of the files that have been read
 
@@ -49,11 +49,15 @@ def read_many(
     parts = [read(paths[0], dialect, known, scratch, connection)]
     first = parts[0]
     lengths = [len(first)]
-    alike = replace(first.dialect, encoding=dialect.encoding) if first.dialect else dialect
+    alike = dialect
+    if first.dialect is not None:
+        own = {"encoding": dialect.encoding, "decimal": dialect.decimal, "usual": first.decimal}
+        alike = replace(first.dialect, **own)
     connection.execute(f"ALTER TABLE {CELLS} RENAME TO {WHOLE}")
     for path in paths[1:]:
         parts.append(read(path, alike, first.names, scratch, connection))
         lengths.append(len(parts[-1]))
+        _require_one_decimal_sign(first, parts[-1])
         _append(first, parts[-1], connection)
     connection.execute(f"ALTER TABLE {WHOLE} RENAME TO {CELLS}")
     starts = [0, *accumulate(lengths)]
@@ -66,11 +70,32 @@ def read_many(
     return replace(first, source=source, place=place, remarks=remarks)
 
 
+def _require_one_decimal_sign(first: Table, part: Table) -> None:
+    """Raise DataError if the cells of a file prove another decimal sign than those of the first file."""
+    if part.decimal == first.decimal or part.dialect is None:
+        return
+    proof = rf"\s*[+-]?\d*[{part.decimal}](\d{{1,2}}|\d{{4,}})\s*"
+    for place, name in enumerate(part.names):
+        where = f"regexp_full_match({part.text(place)}, {literal(proof)})"
+        ((row,),) = part.ask(f"SELECT min(rowid) FROM {CELLS} WHERE {where}")
+        if row is not None:
+            raise DataError(
+                f"column {name!r}: the decimal sign is {first.decimal!r} in {first.source} and "
+                f"{part.decimal!r} in {part.source}, {part.place(row)}; write all files with one sign, or "
+                f"use --decimal {first.decimal!r} to read all with that sign"
+            )
+
+
 def _append(first: Table, part: Table, connection: Any) -> None:
     """Append the cells of a file to the whole, by name. Raises DataError if its columns differ."""
     order = _order(first, part)
     kinds = [kind for _, kind, *_ in connection.execute(f"DESCRIBE {WHOLE}").fetchall()]
     for k, place in enumerate(order):
+        if (k in first.zoned) != (place in part.zoned):
+            raise DataError(
+                f"column {first.names[k]!r} holds times with a zone in only one of {first.source} and "
+                f"{part.source}; write all with a zone or none, or use --query with a CAST"
+            )
         if kinds[k] != part.types[place]:
             _widen(first, part, k, place, (kinds[k], part.types[place]), connection)
     connection.execute(f"INSERT INTO {WHOLE} SELECT {', '.join(f'c{k}' for k in order)} FROM {CELLS}")
@@ -95,8 +120,8 @@ def _order(first: Table, part: Table) -> list[int]:
 
 
 def _widen(first: Table, part: Table, k: int, place: int, kinds: tuple[str, str], connection: Any) -> None:
-    """Give a column of the whole the type that holds the numbers of both."""
-    if not all(map(is_number, kinds)):
+    """Give a column of the whole the type that holds the numbers, or the times, of both."""
+    if not (all(map(is_number, kinds)) or all(kind.startswith(TIMES) for kind in kinds)):
         raise DataError(
             f"column {first.names[k]!r} holds {kinds[0]} values in {first.source} and {kinds[1]} in "
             f"{part.source}; give all files one type, or use --query with a CAST"

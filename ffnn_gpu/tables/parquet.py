@@ -14,9 +14,11 @@ def read_parquet(path: Path, source: str, scratch: Scratch, connection: Any) -> 
     import duckdb
 
     try:
-        names = load(connection, f"read_parquet({path_literal(path)}, hive_partitioning=false)", source)
+        names, zoned = load(
+            connection, f"read_parquet({path_literal(path)}, hive_partitioning=false)", source
+        )
     except duckdb.OutOfMemoryException as error:
         raise MemoryError(str(error)) from error
     except duckdb.Error as error:
         raise DataError(f"{source} is not a whole Parquet file: {str(error).splitlines()[0]}") from error
-    return Table(source, names, connection, keeps=scratch)
+    return Table(source, names, connection, keeps=scratch, zoned=zoned)

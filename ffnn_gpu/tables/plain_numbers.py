@@ -109,6 +109,12 @@ def stamp(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
+def numbered(width: int, numbers: Iterable[int]) -> str:
+    """Return the columns of a table of the database if c{k} is a number already for these k."""
+    chosen = {*numbers}
+    return ", ".join(f"c{k} AS n{k}" if k in chosen else f"c{k}" for k in range(width))
+
+
 def selected(width: int, numbers: Iterable[int], decimal: str) -> str:
     """Return the columns of a table of the database: n{k} for those stored as numbers, else c{k}."""
     chosen = {*numbers}

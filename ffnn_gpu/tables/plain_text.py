@@ -9,17 +9,17 @@ A file that is not plain takes 8.5 s more, in the csv module.
 """
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.tables.dialects import Dialect
+from ffnn_gpu.tables.dialects import MAX_LINE, Dialect
+from ffnn_gpu.tables.odd_numbers import OddNumbers
 
-BLOCK = 1 << 19  # bytes; the arrays of larger ones are new pages each time, at twice the cost
-MOST_QUOTES = 1 << 10  # in one piece at the end of a block; more are not plain
+BLOCK = 1 << 17  # bytes; the arrays of larger ones do not stay in the cache, at twice the cost
 LINE_FEED, RETURN, NUL = 10, 13, 0
 
 
@@ -31,53 +31,55 @@ class Plain:
         rows: their number, the header included.
         longest: the bytes of the longest one.
         returns: True if lines end with CR LF, False if they end with LF.
+        odd: the columns of numbers with a cell that DuckDB reads as a number and that is none.
     """
 
     rows: int
     longest: int
     returns: bool = False
+    odd: frozenset[int] = frozenset()
 
 
 class NotPlainError(Exception):
     """A file has something that DuckDB and the csv module may read differently."""
 
 
-def plain(path: Path, dialect: Dialect, width: int) -> Plain | None:
+def plain(path: Path, dialect: Dialect, width: int, numbers: Collection[int] = ()) -> Plain | None:
     """Return the size of a UTF-8 file whose rows all have `width` cells if it is plain, else None.
 
     A file of one column is never plain, because a blank line may be meant as a cell.
+
+    numbers: the columns of which `Plain.odd` is asked.
     """
     if width < 2 or not (dialect.separator + dialect.quote).isascii():
         return None
-    check = _Check(ord(dialect.separator), ord(dialect.quote), width - 1)
+    check = _Check(ord(dialect.separator), ord(dialect.quote), width - 1, numbers)
     try:
-        for block in _blocks(path, dialect.quote.encode()):
+        for block in _blocks(path):
             check.add(block)
         return check.finished()
     except NotPlainError:
         return None
 
 
-def _blocks(path: Path, quote: bytes) -> Iterator[bytes]:
-    """Yield the bytes of a file without its mark, in blocks that end neither with a quote nor with CR."""
+def _blocks(path: Path) -> Iterator[bytes]:
+    """Yield the bytes of a file without its mark, in blocks of whole lines."""
     with open(path, "rb") as stream:
         if stream.read(3) != codecs.BOM_UTF8:
             stream.seek(0)
         while block := stream.read(BLOCK):
-            for _ in range(MOST_QUOTES):
-                if block[-1:] not in (b"\r", quote) or not (more := stream.read(1)):
-                    break
-                block += more
-            else:
-                raise NotPlainError
+            block += stream.readline(MAX_LINE)
+            _require(len(block) < MAX_LINE)
             yield block
 
 
 class _Check:
     """The state between two blocks."""
 
-    def __init__(self, separator: int, quote: int, separators: int) -> None:
+    def __init__(self, separator: int, quote: int, separators: int, numbers: Collection[int]) -> None:
         self.separator, self.quote, self.separators = separator, quote, separators
+        self.numbers = frozenset(numbers)
+        self.odd = OddNumbers(quote, self.numbers)
         self.last = LINE_FEED  # the byte before the block
         self.inside = False  # of quotes, at the beginning of the block
         self.cut = 0  # separators, and
@@ -91,8 +93,14 @@ class _Check:
         values = np.frombuffer(block, np.uint8)
         outside = self._outside(values, block)
         self._check_line_ends(values, block, outside)
-        places = np.flatnonzero(((values == LINE_FEED) | (values == self.separator)) & outside)
-        self._check_rows(places, np.flatnonzero(values[places] == LINE_FEED), len(block))
+        feeds = values == LINE_FEED
+        ends = feeds | (values == self.separator)
+        if outside is not True:
+            ends &= outside
+        places = np.flatnonzero(ends)
+        last = self._line_ends(values, places, int(np.count_nonzero(feeds)))
+        self.odd.add(block, ends, (places, last, self.cut))
+        self._check_rows(places, last, len(block))
         self.last = block[-1]
 
     def finished(self) -> Plain:
@@ -100,7 +108,18 @@ class _Check:
         _require(not self.inside and self.last != RETURN)
         if self.length:
             self._count(np.array([self.length]), np.array([self.cut]))
-        return Plain(self.rows, self.longest, bool(self.returns))
+        odd = self.numbers & self.odd.columns
+        return Plain(self.rows, self.longest, bool(self.returns), odd)
+
+    def _line_ends(self, values: Any, places: Any, feeds: int) -> Any:
+        """Return which of these separators and line ends are line ends. Usually every row has as many.
+
+        feeds: the number of line feeds, in quotes too.
+        """
+        last = np.arange(self.separators - self.cut, len(places), self.separators + 1)
+        if len(last) == feeds and (values[places[last]] == LINE_FEED).all():
+            return last
+        return np.flatnonzero(values[places] == LINE_FEED)
 
     def _outside(self, values: Any, block: bytes) -> Any:
         """Return where a byte lies outside of quotes; check the bytes beside the quotes."""

@@ -4,6 +4,7 @@ Why they are encoded together: training, validation and test rows lie mixed in t
 converted once.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,8 @@ from numpy.typing import DTypeLike
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import rows_of
+from ffnn_gpu.tables.borrowed import BorrowedTable
+from ffnn_gpu.tables.columns import Column
 from ffnn_gpu.tables.encoded import EncodedTable
 from ffnn_gpu.tables.encoding import Encoding
 from ffnn_gpu.tables.table import Codes, Table
@@ -32,7 +35,7 @@ class TableRows:
         index: Codes,
         width: int,
         skip: tuple[int, ...] = (),
-        whole: EncodedTable | None = None,
+        whole: EncodedTable | BorrowedTable | None = None,
     ) -> None:
         self.table, self.index, self.width, self.skip = table, index, width, skip
         self._whole = whole or EncodedTable(table, skip)
@@ -49,19 +52,27 @@ class TableRows:
 
     def keep_in(self, folder: Path) -> None:
         """Keep the matrix in this folder if it is large, unless the same matrix lies there."""
+        assert isinstance(self._whole, EncodedTable)
         self._whole.keep_in(folder)
 
-    def lend(self, encoding: Encoding, dtype: DTypeLike) -> str | None:
-        """Encode; return the folder from which other processes may borrow a large matrix, else None."""
+    def fit(self, columns: Sequence[Column], missing: tuple[str, ...], most_codes: int) -> Encoding:
+        """Return the encoding fitted to these rows, or the one that is shared with other processes.
+
+        The arguments are those of `Encoding.fit`.
+        """
+        if self._whole.shared is not None:
+            return self._whole.shared
+        return Encoding.fit(self.table, columns, self.index, missing, most_codes)
+
+    def lend(self, encoding: Encoding, dtype: DTypeLike) -> tuple[HostArray, Path | None]:
+        """Return the matrix of the whole table, and the folder in which other processes find a large one."""
+        assert isinstance(self._whole, EncodedTable)
         return self._whole.lend(encoding, dtype)
 
-    def borrow(self, folder: Path, encoding: Encoding, dtype: DTypeLike) -> None:
-        """Map the matrix that another process keeps in this folder, if it is the same; else encode.
-
-        The other process may move or remove its files afterwards.
-        """
-        self._whole.lent = folder
-        self._whole.matrix(encoding, dtype)
+    def borrow(self, encoding: Encoding, matrix: HostArray) -> None:
+        """Use what the process that read the table made of it."""
+        assert isinstance(self._whole, BorrowedTable)
+        self._whole.take(encoding, matrix)
 
     def encoded(self, encoding: Encoding, dtype: DTypeLike) -> HostArray:
         """Return the matrix (n, outputs) of these rows: an array, or Rows in a file if the table's is large.

@@ -54,6 +54,8 @@ class Table:
         counted: {column: {cell: number of rows}} of the columns whose levels are known.
         plain: the columns of text that are stored as numbers n0, n1, … (see `plain_numbers`).
         bring_text: puts the text of such a column into the database.
+        zoned: the columns of times whose source has a time zone; they are in UTC.
+        days: {column of times: whether all of them are at midnight} of the columns that were checked.
     """
 
     source: str
@@ -72,6 +74,8 @@ class Table:
     counted: dict[int, dict[str, int]] = field(default_factory=dict)
     plain: Mapping[int, Span] = field(default_factory=dict)
     bring_text: Callable[[int], None] = lambda column: None
+    zoned: frozenset[int] = frozenset()
+    days: dict[int, bool] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self._rows if self.rows is None else len(self.rows)
@@ -105,9 +109,37 @@ class Table:
         self._compute(cursor, [self._code(column) for column in new])
         self.dictionaries.update(new)
 
+    def compute_by_level(self, expressions: Mapping[str, int]) -> None:
+        """Compute SQL expressions of the cells of one text column each, once for each different cell.
+
+        From now on `numbers` and `spans` read their values.
+        """
+        new = {each: column for each, column in expressions.items() if each not in self.computed}
+        self.compute_codes(new.values())
+        for expression, column in new.items():
+            found, relation = self.valued(self.dictionaries[column], expression, f"c{column}"), self._next
+            values = ", ".join("NULL" if value is None else literal(repr(float(value))) for value in found)
+            codes, code = self.computed[self._code(column)]
+            chosen = (
+                f"([{values}]::VARCHAR[]::DOUBLE[])[{code} + 1]"  # MISSING + 1 = 0, and no list has an item 0
+            )
+            self.connection.cursor().execute(f"CREATE TABLE {relation} AS SELECT {chosen} AS v0 FROM {codes}")
+            self.computed[expression] = (relation, "v0")
+
+    def valued(self, cells: Sequence[str], expression: str, name: str) -> list[Any]:
+        """Return the value of an SQL expression for each of some texts. name: of a text in the expression."""
+        listed = ", ".join(map(literal, cells))
+        texts = f"SELECT unnest([{listed}]::VARCHAR[]) AS {name}, unnest(range({len(cells)})) AS k"
+        return [value for (value,) in self.ask(f"SELECT {expression} FROM ({texts}) ORDER BY k")]
+
+    @property
+    def _next(self) -> str:
+        """The name of the next table of computed values."""
+        return f"computed{len(self.computed)}"
+
     def _compute(self, cursor: Any, new: Sequence[str]) -> None:
         for start in range(0, len(new), TOGETHER):
-            some, relation = new[start : start + TOGETHER], f"computed{len(self.computed)}"
+            some, relation = new[start : start + TOGETHER], self._next
             columns = ", ".join(f"{expression} AS v{k}" for k, expression in enumerate(some))
             cursor.execute(f"CREATE TABLE {relation} AS SELECT {columns} FROM {CELLS}")
             self.computed.update({expression: (relation, f"v{k}") for k, expression in enumerate(some)})
@@ -142,10 +174,20 @@ class Table:
             self.bring_text(column)
         if self.is_text(column):
             return f"c{column}"
+        if self._are_days(column):
+            return f"CAST(CAST(c{column} AS DATE) AS VARCHAR)"
         text = f"CAST(c{column} AS VARCHAR)"
         whole = self.types[column] in ("FLOAT", "DOUBLE")  # 1.0 is the text 1, as if it were an integer
         cell = f"CASE WHEN NOT isnan(c{column}) THEN regexp_replace({text}, '\\.0$', '') END"
         return cell if whole else text
+
+    def _are_days(self, column: int) -> bool:
+        """Return whether all times of a column are at midnight: as text they are days, as in files."""
+        if not self.types[column].startswith("TIMESTAMP"):
+            return False
+        if column not in self.days:
+            self.days[column] = not self.count(f"c{column} <> CAST(CAST(c{column} AS DATE) AS TIMESTAMP)")
+        return self.days[column]
 
     def ask(self, query: str) -> list[tuple[Any, ...]]:
         """Return the rows that a query returns."""

@@ -202,6 +202,11 @@ def _texts(
 ) -> tuple[HostArray, Any]:
     """Return texts. markers: those that mean a missing cell; NA may be a class."""
     codes, texts = levels_of(table, place, replace(spelling, markers=markers))
+    if bad := [text for text in texts if text.endswith("\0")]:  # NumPy takes "a\0" for "a"
+        raise DataError(
+            f"{table.source}, column {table.names[place]!r}: the class {bad[0]!r} ends with a NUL character; "
+            "remove it"
+        )
     return np.array([*texts, ""])[codes], codes != MISSING
 
 

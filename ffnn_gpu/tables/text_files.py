@@ -10,7 +10,7 @@ import csv
 import io
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
@@ -22,7 +22,7 @@ from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables.dialects import MAX_LINE, Dialect, decided, doubt, first_rows, rows_of
 from ffnn_gpu.tables.embedded_database import Scratch, literal, path_literal
 from ffnn_gpu.tables.packed_files import unpacked
-from ffnn_gpu.tables.plain_numbers import LARGE, TextOnDemand, candidates, selected, spans, stamp
+from ffnn_gpu.tables.plain_numbers import LARGE, TextOnDemand, candidates, numbered, selected, spans, stamp
 from ffnn_gpu.tables.plain_text import Plain, plain
 from ffnn_gpu.tables.table import CELLS, Span, Table
 from ffnn_gpu.tables.text_encodings import as_utf8
@@ -140,20 +140,28 @@ def _checked_copy(
 ) -> Plain | None:
     """Copy a file into the database and check it at the same time; return its size, None if it is not plain.
 
+    DuckDB parses the columns of numbers. If one holds a text that DuckDB reads otherwise than `stored`, or
+    cannot read, the file is copied again.
+
     has_returns: whether lines probably end with CR LF.
     """
+    parsed = numbers if dialect.decimal == "." else ()
 
     def stop(check: Future[Plain | None]) -> None:
         if check.exception() or check.result() is None:
             connection.interrupt()
 
     with ThreadPoolExecutor(1) as pool:
-        check = pool.submit(plain, path, dialect, width)
+        check = pool.submit(plain, path, dialect, width, parsed)
         check.add_done_callback(stop)
-        guess = Plain(0, 0, has_returns)
-        rows = _copied(connection, _relation(path, dialect, width, guess), width, dialect, numbers)
+        relation = _relation(path, dialect, width, Plain(0, 0, has_returns), parsed)
+        columns = numbered(width, parsed) if parsed else selected(width, numbers, dialect.decimal)
+        rows = _copied(connection, relation, columns)
     size = check.result()
-    if size is None or (rows == size.rows - bool(dialect.header) and size.returns == has_returns):
+    if size is None:
+        return None
+    is_whole = rows == size.rows - bool(dialect.header) and size.returns == has_returns
+    if is_whole and not size.odd:
         return size
     is_copied = _is_copied(connection, path, dialect, width, size, numbers)
     return size if is_copied else None
@@ -177,20 +185,18 @@ def _is_copied(
     connection: Any, path: Path, dialect: Dialect, width: int, size: Plain, numbers: Sequence[int]
 ) -> bool:
     """Copy a plain file into the database; return whether DuckDB finds every row."""
-    rows = _copied(connection, _relation(path, dialect, width, size), width, dialect, numbers)
+    columns = selected(width, numbers, dialect.decimal)
+    rows = _copied(connection, _relation(path, dialect, width, size), columns)
     return rows == size.rows - bool(dialect.header)
 
 
-def _copied(
-    connection: Any, relation: str, width: int, dialect: Dialect, numbers: Sequence[int]
-) -> int | None:
-    """Copy a file into the database; return the number of rows.
+def _copied(connection: Any, relation: str, columns: str) -> int | None:
+    """Copy these columns of a file into the database; return the number of rows.
 
     Return None if DuckDB does not accept the file, or if the check beside the copy has interrupted it.
     """
     import duckdb
 
-    columns = selected(width, numbers, dialect.decimal)
     try:
         connection.execute(f"CREATE OR REPLACE TABLE {CELLS} AS SELECT {columns} FROM {relation}")
         # inside, because the interrupt may come when the copy has just ended
@@ -202,9 +208,9 @@ def _copied(
     return int(rows)
 
 
-def _relation(path: Path, dialect: Dialect, width: int, size: Plain) -> str:
-    """Return the SQL relation of the cells c0, c1, … of a plain file, as text."""
-    columns = ", ".join(f"'c{k}': 'VARCHAR'" for k in range(width))
+def _relation(path: Path, dialect: Dialect, width: int, size: Plain, numbers: Collection[int] = ()) -> str:
+    """Return the SQL relation of the cells c0, c1, … of a plain file, as text, or as numbers by DuckDB."""
+    columns = ", ".join(f"'c{k}': '{'DOUBLE' if k in numbers else 'VARCHAR'}'" for k in range(width))
     quote, skip = literal(dialect.quote), int(bool(dialect.header))
     # Why only for LF: told that lines end with CR LF, DuckDB 2.0 reads "1,a\r\n2,b" as one row; told nothing,
     # it takes the first CR LF in quotes for the end of all lines.

@@ -20,7 +20,7 @@ from ffnn_gpu.tables.table import CELLS, Table
 DATES = (
     "%Y/%m/%d", "%Y.%m.%d", "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%m-%d-%Y", "%d-%m-%Y", "%m/%d/%y",
     "%d/%m/%y", "%d.%m.%y", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d. %b %Y", "%b %d, %Y", "%b %d %Y",
-    "%d %B %Y", "%d. %B %Y", "%B %d, %Y", "%a, %d %b %Y",
+    "%d %B %Y", "%d. %B %Y", "%B %d, %Y", "%B %d %Y", "%a, %d %b %Y",
 )  # fmt: skip
 CLOCKS = ("", " %H:%M:%S", " %H:%M", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
 WITH_ZONE = tuple(
@@ -39,6 +39,7 @@ PATTERNS = {
 }  # fmt: skip
 FIRST_LOOK = 30  # cells that leave few of the ways
 ALMOST_ALL = 0.95
+Levels = dict[str, int] | None
 OPTIONS = "--day-first or --month-first decides"
 
 
@@ -73,9 +74,9 @@ def times_of(table: Table, place: int, spelling: Spelling, counts: Counts) -> Ti
         is_forced = True
     elif swapped != written:
         written, note = _day_or_month(table, spelling.filled(table.text(place)), written, swapped)
-    found = _read(table, place, spelling, written) if written else None
+    found = _read(table, place, spelling, written, counts.levels) if written else None
     if found is None or (found.others and not is_forced):
-        found = _read_as_iso(table, place, spelling, cells) or found
+        found = _read_as_iso(table, place, spelling, cells, counts.levels) or found
     if found is None:
         return None
     if is_forced and found.others:
@@ -85,22 +86,33 @@ def times_of(table: Table, place: int, spelling: Spelling, counts: Counts) -> Ti
     return replace(found, note=note)
 
 
-def _read(table: Table, place: int, spelling: Spelling, written: str) -> Times:
-    """Return which cells are times if all are written in one way."""
+def _read(table: Table, place: int, spelling: Spelling, written: str, levels: Levels) -> Times:
+    """Return which cells are times if all are written in one way.
+
+    levels: those of the column, if they are known.
+    """
     time = seconds(spelling.filled(table.text(place)), written)
-    table.compute([time])
-    ((read, *_),) = table.spans([time])
-    found = table.levels(place, f"({time}) IS NULL", SAMPLE) if read < len(table) else {}
+    if levels is not None:
+        times = table.valued([*levels], time, f"c{place}")
+        found = {cell: levels[cell] for cell, value in zip(levels, times, strict=True) if value is None}
+        read = sum(levels.values()) - sum(found.values())
+        found = dict([*found.items()][:SAMPLE])
+    else:
+        table.compute([time])
+        ((read, *_),) = table.spans([time])
+        found = table.levels(place, f"({time}) IS NULL", SAMPLE) if read < len(table) else {}
     others = {cell: count for cell, count in found.items() if not spelling.is_missing_number(cell)}
     return Times(written, read, others)
 
 
-def _read_as_iso(table: Table, place: int, spelling: Spelling, cells: list[str]) -> Times | None:
+def _read_as_iso(
+    table: Table, place: int, spelling: Spelling, cells: list[str], levels: Levels
+) -> Times | None:
     """Return which cells are times in any way of ISO 8601; None if almost none or too few are."""
     (_, plain), (_, zoned) = _reads(table, cells, (MIXED, ZONED))
     if plain + zoned < ALMOST_ALL * len(cells):
         return None
-    found = _read(table, place, spelling, ZONED if zoned > plain else MIXED)
+    found = _read(table, place, spelling, ZONED if zoned > plain else MIXED, levels)
     other = seconds(spelling.filled(table.text(place)), MIXED if zoned > plain else ZONED)
     rest = table.levels(place, f"({other}) IS NOT NULL", SAMPLE)
     mixed = {cell: count for cell, count in found.others.items() if cell in rest}

@@ -16,8 +16,12 @@ def is_number(kind: str) -> bool:
     return not kind.endswith("]") and kind.removeprefix("U").startswith(NUMBERS)
 
 
-def load(connection: Any, relation: str, source: str, target: str = CELLS) -> tuple[str, ...]:
-    """Fill the database with what an SQL relation returns; return the names of its columns.
+def load(
+    connection: Any, relation: str, source: str, target: str = CELLS
+) -> tuple[tuple[str, ...], frozenset[int]]:
+    """Fill the database with what an SQL relation returns.
+
+    Return the names of its columns, and the indices of those whose times have a zone.
 
     Raises DataError: a column holds lists, structures or bytes.
     """
@@ -28,7 +32,7 @@ def load(connection: Any, relation: str, source: str, target: str = CELLS) -> tu
     connection.execute(
         f"CREATE OR REPLACE TABLE {target} AS SELECT {columns} FROM (SELECT * FROM {relation}) AS t({listed})"
     )
-    return names
+    return names, frozenset(k for k, (_, kind, *_) in enumerate(described) if kind == ZONED)
 
 
 def _value(place: int, name: str, kind: str, source: str) -> str:

@@ -27,6 +27,9 @@ CODES = {
     "stars": numbers([10, 20, 40, 70, 60], 1),
     "cylinders": np.repeat([4, 6, 8], [11, 7, 14]),
     "no and yes": np.array([0, 1, 1]),
+    "classes numbered by frequency": numbers([812, 401, 233, 120, 64, 40, 22, 22, 13]),
+    "the same from 1": numbers([95, 80, 61, 60, 44, 30, 12], 1),
+    "thirty classes numbered by frequency": numbers(np.linspace(900, 12, 30).astype(int)),
 }
 QUANTITIES = {
     "quality of red wine": numbers([10, 53, 681, 638, 199, 18], 3),
@@ -39,6 +42,12 @@ QUANTITIES = {
     "points from 1 to 10": normal(7, 2, 2000).clip(1, 10),
     "visits with a long tail": RNG.geometric(0.2, 400) - 1,
     "many values": np.arange(1000),
+    # frequencies of R's data sets
+    "visits to a doctor (AER DoctorVisits)": numbers([4141, 782, 174, 30, 24, 9, 12, 12, 5, 1]),
+    "articles (pscl bioChemists)": np.repeat(
+        [*range(13), 16, 19], [275, 246, 178, 84, 67, 27, 17, 12, 1, 2, 1, 1, 2, 1, 1]
+    ),
+    "parents and children (titanic parch)": numbers([678, 118, 80, 5, 4, 5, 1]),
 }
 
 

@@ -1,7 +1,6 @@
 """The matrix of a large table lies in a file: the same numbers, encoded once, and again only if need be."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from ffnn_gpu.arrays.rows import Rows
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables import encoded
 from ffnn_gpu.tables.decisions import Decisions
-from ffnn_gpu.tables.encoded import MADE_OF, MATRIX, EncodedTable
+from ffnn_gpu.tables.encoded import MADE_OF, MATRIX, EncodedTable, mapped_from
 from ffnn_gpu.tables.encoding import Encoding
 from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.rows import TableRows
@@ -121,25 +120,26 @@ def test_a_cell_that_cannot_be_read_is_named_by_its_line(tmp_path, in_files):
         EncodedTable(table, (3,)).matrix(encoding, "float32")
 
 
-def test_a_lent_matrix_is_used_while_it_is_the_same(tmp_path, in_files, monkeypatch):
+def test_a_lent_matrix_is_mapped_while_it_is_the_same(tmp_path, in_files):
     table, encoding = made(tmp_path)
-    lender, borrower = (TableRows(table, np.arange(50), 3, (3,)) for _ in range(2))
-    folder = lender.lend(encoding, "float32")
+    lender = TableRows(table, np.arange(50), 3, (3,))
+    matrix, folder = lender.lend(encoding, "float32")
     want = encoding.encode(table, "float32", (3,))
-    with monkeypatch.context() as patch:
-        patch.setattr(Encoding, "encode", lambda *arguments: pytest.fail("encoded again"))
-        borrower.borrow(Path(folder), encoding, "float32")
-        lender.keep_in(tmp_path)  # moves the files
-        assert np.array_equal(borrower.encoded(encoding, "float32"), want)
+    mapped = mapped_from(folder, encoding, "float32")
+    lender.keep_in(tmp_path)  # moves the files
+    assert isinstance(mapped, np.memmap) and mapped_from(folder, encoding, "float32") is None
+    for each in (matrix, mapped):
+        assert np.array_equal(each, want)
+    assert mapped_from(tmp_path, encoding, "float64") is None
+    assert mapped_from(tmp_path, Encoding(encoding.encoders[:2], encoding.columns), "float32") is None
     damaged = (tmp_path / MATRIX).read_bytes()[:-4] + b"1234"
-    (tmp_path / MATRIX).unlink()  # the borrower still maps it
+    (tmp_path / MATRIX).unlink()  # the file that is mapped stays
     (tmp_path / MATRIX).write_bytes(damaged)
-    other = TableRows(table, np.arange(50), 3, (3,))
-    other.borrow(tmp_path, encoding, "float32")
-    assert np.array_equal(other.encoded(encoding, "float32"), want)
-    assert (tmp_path / MATRIX).read_bytes() == damaged
+    assert mapped_from(tmp_path, encoding, "float32") is None and np.array_equal(mapped, want)
 
 
-def test_a_matrix_in_memory_is_not_lent(tmp_path):
+def test_a_matrix_in_memory_lies_in_no_folder(tmp_path):
     table, encoding = made(tmp_path)
-    assert TableRows(table, np.arange(50), 3, (3,)).lend(encoding, "float32") is None
+    rows = TableRows(table, np.arange(50), 3, (3,))
+    assert rows.lend(encoding, "float32")[1] is None
+    assert rows.fit([], (), 10) is encoding

@@ -177,3 +177,8 @@ def test_declared_categories_are_categories_and_keep_their_order():
 )
 def test_values_are_spelled_as_the_levels_of_a_text_file(texts, levels, found):
     assert as_spelled(texts, levels) == found
+
+
+def test_durations_of_years_and_months_are_seconds():
+    table = table_of({"y": np.array([0, 1], "m8[Y]"), "m": np.array([0, 12], "m8[M]")})
+    assert [table.numbers(f"c{k}").tolist() for k in range(2)] == [[0.0, 31_556_952.0]] * 2

@@ -55,6 +55,12 @@ def test_plain_numbers_with_missing_cells_are_numbers():
     assert column.reason == "numbers from -2 to 100"
 
 
+def test_typed_numbers_with_many_infinities_are_no_texts():
+    values = "CASE WHEN k % 3 = 0 THEN 'inf'::DOUBLE ELSE k * 0.5 END"
+    with pytest.raises(DataError, match="26 of 40 cells are numbers; row 0 holds 'inf'"):
+        found(typed(f"SELECT {values} FROM range(40) AS r(k)", "a"))
+
+
 def test_numbers_with_leading_zeros_are_names():
     column = kind_of(repeated("007", "10", "20"))
     assert (column.kind, column.reason) == ("category", "numbers with leading zeros are names")

@@ -62,6 +62,17 @@ def test_plain_columns_are_stored_as_numbers(tmp_path, monkeypatch):
     assert answers(stored) == answers(text)
 
 
+def test_numbers_are_parsed_in_the_first_reading_whatever_other_columns_hold(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_files, "LARGE", 0)
+    monkeypatch.setattr(text_files, "_is_copied", lambda *arguments: pytest.fail("the file is read again"))
+    lines = (f"0{k},{k / 8},{k % 5}_{k},-0{k}.5" for k in range(200))
+    (tmp_path / "a.csv").write_text("code,x,key,y\n" + "\n".join(lines) + "\n")
+    table = read_table(str(tmp_path / "a.csv"))
+    assert [*table.plain] == [1, 3]
+    assert table.numbers("n1").tolist() == [k / 8 for k in range(200)]
+    assert table.numbers("n3").tolist() == [-float(f"{k}.5") for k in range(200)]
+
+
 @pytest.mark.parametrize("odd", ODD)
 def test_a_column_with_an_odd_cell_late_in_the_file_is_stored_as_text(tmp_path, monkeypatch, odd):
     path = tmp_path / "a.csv"

@@ -160,6 +160,33 @@ def test_files_without_a_header_are_matched_by_place(tmp_path):
     refused(tmp_path, "c.csv", "3 columns, not 2")
 
 
+def test_files_with_several_decimal_signs_are_refused(tmp_path):
+    written(tmp_path / "a.csv", "x;y\n" + "1,5;a\n2,25;b\n" * 20)
+    written(tmp_path / "b.csv", "x;y\n7;a\n" + "1.5;a\n2.25;b\n" * 20)
+    refused(
+        tmp_path, "column 'x': the decimal sign is ',' in", "and '.' in", "b.csv, line 3", "--decimal ','"
+    )
+    assert len(read_table(str(tmp_path), Dialect(decimal=","))) == 81
+    for same in ("x;y\n1;a\n2;b\n", "x;y\n1.234;a\n1,5;b\n", "x;y\n1.234;a\n2;b\n"):
+        written(tmp_path / "b.csv", same)
+        assert read_table(str(tmp_path)).decimal == ","
+
+
+def test_parquet_files_with_days_and_times_are_times(tmp_path):
+    copied("SELECT DATE '2024-01-01' AS t", tmp_path / "a.parquet")
+    copied("SELECT TIMESTAMP '2024-01-02 10:00:00' AS t", tmp_path / "b.parquet")
+    table = read_table(str(tmp_path))
+    assert table.types == ("TIMESTAMP",)
+    assert [str(time) for (time,) in cells(table)] == ["2024-01-01 00:00:00", "2024-01-02 10:00:00"]
+
+
+def test_parquet_files_of_which_one_has_a_zone_are_refused(tmp_path):
+    copied("SELECT TIMESTAMPTZ '2024-01-01 10:00:00+00' AS t", tmp_path / "a.parquet")
+    assert read_table(str(tmp_path)).zoned == {0}
+    copied("SELECT TIMESTAMP '2024-01-01 10:00:00' AS t", tmp_path / "b.parquet")
+    refused(tmp_path, "column 't' holds times with a zone in only one of", "a.parquet", "b.parquet")
+
+
 def test_parquet_files_of_several_types_get_the_wider_one(tmp_path):
     copied("SELECT 1::INTEGER AS a, 'x' AS b", tmp_path / "a.parquet")
     copied("SELECT 'y' AS b, 0.5::DOUBLE AS a", tmp_path / "b.parquet")

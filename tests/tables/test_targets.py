@@ -30,6 +30,22 @@ def test_targets_have_the_type_that_writes_the_cells(cells, y):
     assert found.y.tolist() == y and [type(v) for v in found.y.tolist()] == [type(v) for v in y]
 
 
+@pytest.mark.parametrize("kind", ["TIMESTAMP", "TIMESTAMP_NS", "TIMESTAMP_S", "DATE"])
+def test_typed_times_at_midnight_as_classes_are_the_texts_that_files_hold(kind):
+    days = f"SELECT ('2024-03-0' || (1 + k % 2))::{kind} FROM range(8) AS r(k)"
+    found = read_target(typed(days, "y"), [0], Spelling())
+    assert found.y.tolist() == ["2024-03-01", "2024-03-02"] * 4
+    if kind != "DATE":
+        mixed = f"{days} UNION ALL SELECT '2024-03-01 10:00:00'::{kind}"
+        assert "2024-03-01 00:00:00" in read_target(typed(mixed, "y"), [0], Spelling()).y.tolist()
+
+
+def test_class_that_numpy_would_cut_is_refused():
+    table = typed("SELECT CASE WHEN k % 2 = 0 THEN 'a' ELSE 'a' || chr(0) END FROM range(8) AS r(k)", "y")
+    with pytest.raises(DataError, match="ends with a NUL character"):
+        read_target(table, [0], Spelling())
+
+
 def test_rows_without_a_target_are_left_out():
     found = target(["1.5", "", "2.5", None, " "])
     assert found.rows.tolist() == [0, 2] and found.y.tolist() == [1.5, 2.5]

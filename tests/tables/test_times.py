@@ -9,6 +9,7 @@ from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables.cells import time_of
 from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.encoding import Encoding
+from ffnn_gpu.tables.frames import table_of as frame_table
 from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.spelling import Spelling
 from tests.tables.test_kinds import kind_of, table_of, typed
@@ -70,6 +71,19 @@ def test_model_keeps_whether_times_have_zones():
         again.encode(table_of(a=["2024-01-05T10:00:00"]))
 
 
+@pytest.mark.parametrize("kind", ["TIMESTAMP", "DATE"])
+def test_model_of_times_with_zones_refuses_typed_times_without_one(kind):
+    table = table_of(a=[f"{day:%Y-%m-%dT%H:%M:%S}Z" for day in DAYS])
+    encoding = Encoding.fit(table, columns_of(table, Decisions(), Spelling()), np.arange(60))
+    with pytest.raises(DataError, match=r"'a' holds times without a time zone.*tz_localize"):
+        encoding.encode(typed(f"SELECT {kind} '2024-01-05'", "a"))
+    with pytest.raises(DataError, match="holds times without a time zone"):
+        encoding.encode(frame_table({"a": [DAYS[4]]}))
+    zoned = encoding.encode(frame_table({"a": [DAYS[4].replace(tzinfo=UTC), None]}))
+    np.testing.assert_array_equal(zoned[:1], encoding.encode(table)[4:5])
+    assert len(encoding.encode(typed(f"SELECT NULL::{kind}", "a"))) == 1
+
+
 @pytest.mark.parametrize("way", ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f"])
 def test_later_table_may_write_times_in_another_way_of_iso(way):
     table = table_of(a=[day.strftime(way) for day in DAYS])
@@ -115,3 +129,8 @@ def test_dates_that_contradict_the_order_are_an_error_with_lines():
     assert "5 of 6 cells are times" in column.reason and "line 7 holds '25/03/2024'" in column.reason
     assert ordered([*AMBIGUOUS, "25/03/2024"], True).kind == "time"
     assert ordered(["2024-01-05", "2024-02-05", "2024-03-05"], True).written == "%Y-%m-%d"
+
+
+def test_names_of_months_need_no_comma():
+    column = kind_of([f"{day:%B} {day.day} {day.year}" for day in DAYS])
+    assert (column.kind, column.written) == ("time", "%B %d %Y")
