@@ -6,7 +6,8 @@ seconds. Times that are all at midnight are dates, so that as a class they are t
 2024-03-01.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, time
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from ffnn_gpu.arrays.frames import Frame, cells_of, frame_of
 from ffnn_gpu.errors import DataError, ShapeError
 from ffnn_gpu.tables.embedded_database import connect
-from ffnn_gpu.tables.table import CELLS, Table
+from ffnn_gpu.tables.table import CELLS, MAX_LISTED_NAMES, Table
 
 EXACT = 2**53  # integers up to this size are exact as float64
 INT64 = range(-(2**63), 2**63)
@@ -27,6 +28,14 @@ Cells = Any
 def is_named(x: Any) -> bool:
     """Return whether x has named columns: a Table, or what `frame_of` takes."""
     return isinstance(x, Table) or frame_of(x) is not None
+
+
+def require_distinct(names: Iterable[str], source: str) -> None:
+    """Raise DataError if two columns have one name. source: what the message calls the table."""
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        listed = ", ".join(map(repr, twice[:MAX_LISTED_NAMES])) + ", …" * (len(twice) > MAX_LISTED_NAMES)
+        raise DataError(f"{source}: several columns are called {listed}; each column needs a name of its own")
 
 
 def table_of(x: Any, source: str = "the frame") -> Table:
