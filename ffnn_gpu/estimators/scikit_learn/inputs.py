@@ -19,7 +19,7 @@ from sklearn.utils.validation import (
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import host_array, kind_of
-from ffnn_gpu.arrays.frames import Frame, frame_of, numbers_of
+from ffnn_gpu.arrays.frames import Frame, frame_of, names_in, numbers_of
 from ffnn_gpu.arrays.precision import floating, master
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.scikit_learn.parameters import dtype_name
@@ -112,9 +112,7 @@ def host(array: Any) -> Any:
 
 def with_distinct_names(X: Any) -> Any:
     """Return X. Raises DataError if two columns of a data frame have one name."""
-    frame = None if isinstance(X, NO_FRAMES) else frame_of(X)
-    if frame is not None:
-        require_distinct(frame.names, "X")
+    require_distinct(names_in(X), "X")
     return X
 
 

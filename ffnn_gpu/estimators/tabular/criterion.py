@@ -187,6 +187,8 @@ class Objective:
         if task.kind == "multilabel":
             return (y > 0.5).astype(int), p if criterion.reads_probabilities else (p > 0.5).astype(int)
         truth, found = _indices(y), p[:, 1] if task.kind == "binary" else p
+        if found.ndim == 2 and found.shape[1] == 1:  # the only class; one column would be that of a second
+            found = np.hstack([p, np.zeros_like(p)])
         if not criterion.reads_probabilities:
             found = p.argmax(axis=1)
         if criterion.is_known or task.labels is None:

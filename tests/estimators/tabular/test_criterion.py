@@ -160,3 +160,15 @@ def test_fold_that_does_not_define_the_metric_is_named():
 def test_value_that_is_no_finite_number_is_refused(value):
     with pytest.raises((DataError, ConfigurationError), match=r"metric '<lambda>' (is|returned) "):
         Objective.of(Criterion(lambda y, p: value, True), BINARY).score(*CASES["binary"][1:])
+
+
+def test_the_only_class_is_certain():
+    task, y, p = (
+        Task("multiclass", 1, "softmax_cross_entropy", labels=LabelMap(("a",))),
+        np.zeros(4),
+        np.ones((4, 1)),
+    )
+    assert Objective(task).error(y, p) == Objective.of("log_loss", task).error(y, p) == 0
+    assert Objective.of("accuracy", task).score(y, p) == 1
+    with pytest.raises(DataError, match="y has none of class 1"):
+        Objective.of("auc", task).score(y, p)
