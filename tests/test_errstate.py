@@ -97,6 +97,8 @@ def of_activation(name, dtype):
 def of_metric(name):
     if name == "roc_auc":
         return [METRICS[name](CLASSES > 0, SCORES[1])]
+    if name == "log_loss":
+        return [METRICS[name](CLASSES, SCORES[0])]
     if name == "top_k_accuracy":
         return [METRICS[name](CLASSES, SCORES[0], k=1)]
     labels = name.endswith(("accuracy", "macro"))

@@ -44,8 +44,8 @@ class Frame:
 
     def select(self, names: Iterable[str]) -> "Frame":
         """Return the columns with these names, in this order; each name is there once."""
-        names = tuple(names)
-        return Frame(names, tuple(self.columns[self.names.index(name)] for name in names))
+        names, columns = tuple(names), dict(zip(self.names, self.columns, strict=True))
+        return Frame(names, tuple(columns[name] for name in names))
 
     def numbers(self) -> HostArray:
         """Return the numbers (n, columns) in the type that they have in common. Raises DataError."""
@@ -75,9 +75,14 @@ def frame_of(x: Any) -> Frame | None:
     found = _by_narwhals(x)
     if not hasattr(found, "columns"):
         return None
-    given = [*x.columns] if hasattr(x, "iloc") else x.column_names if hasattr(x, "column_names") else None
+    given = _names_of(x)
     has_names = not (hasattr(x, "iloc") and _are_row_numbers(given or []))
     return Frame(tuple(map(str, given or found.columns)), tuple(found.iter_columns()), has_names)
+
+
+def names_in(x: Any) -> tuple[str, ...]:
+    """Return the names of the columns of a data frame that may have two of one name; () for anything else."""
+    return tuple(map(str, _names_of(x) or ()))
 
 
 def series_of(y: Any) -> Any:
@@ -197,6 +202,13 @@ def _unpacked(what: str, values: HostArray, missing: HostArray) -> HostArray:
     whole = np.zeros(len(values), plain.dtype)
     whole[~missing] = plain
     return whole
+
+
+def _names_of(x: Any) -> list[Any] | None:
+    """Return the names of the columns of pandas or PyArrow; None for anything else."""
+    if hasattr(x, "iloc"):
+        return [*getattr(x, "columns", ())]
+    return [*x.column_names] if hasattr(x, "column_names") else None
 
 
 def _column(name: str, values: Any) -> Any:

@@ -13,8 +13,9 @@ from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.split import Part
 from ffnn_gpu.estimators.tabular.fit_ensemble import Ensemble
 from ffnn_gpu.estimators.tabular.from_settings import fit_tabular
+from ffnn_gpu.estimators.tabular.importances import are_cheap, importances_of
 from ffnn_gpu.estimators.tabular.members import Member
-from ffnn_gpu.estimators.tabular.report import explained, member_row, summary
+from ffnn_gpu.estimators.tabular.report import details, explained, member_row, summary
 from ffnn_gpu.training.history import History
 
 COURSE_OF_ONE = ("epochs", "epochs_asked", "best_epoch", "schedule")  # of result.json, for one network
@@ -62,10 +63,16 @@ def with_ensemble(
 
     columns: those of the raw rows. asked: the number of members of the preset.
     """
+    early, importances = sum(not member.is_whole for member in found.members), None
+    skipped = "the training ended early" if early or len(found.members) < asked else ""
+    if not skipped and are_cheap(model, found):
+        importances = importances_of(model, found)
     said = {
         "members_asked": asked,
-        "stopped_early": sum(not member.is_whole for member in found.members),
+        "stopped_early": early,
         "explanation": explained(found, model.network.n_in, columns),
+        "importances": importances and dict(zip(importances.names, importances.mean, strict=True)),
+        "details": details(found, importances, skipped or "there are too many columns"),
     }
     rest = {name: value for name, value in report.items() if name not in COURSE_OF_ONE}
     return {**rest, "ensemble": {**summary(found), **said}}

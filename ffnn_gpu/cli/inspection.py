@@ -16,8 +16,9 @@ from ffnn_gpu.cli import messages
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.estimators.task import doubt
-from ffnn_gpu.estimators.training_data import decisions_of, read_known, require_distinct, target_places
+from ffnn_gpu.estimators.training_data import decisions_of, read_known, target_places
 from ffnn_gpu.tables.concerns import Concern
+from ffnn_gpu.tables.frames import require_distinct
 from ffnn_gpu.tables.inspection import Inspected, Inspection, inspect
 from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.roles import require_apart
@@ -41,7 +42,7 @@ def inspection_of(config: TrainConfig) -> Inspection:
     if not (config.query or is_table(config.data)):
         raise DataError(f"{config.data} is no table; inspect reads tables such as .csv files")
     table = read_known(config)
-    require_distinct(table)
+    require_distinct(table.names, table.source)
     decisions = decisions_of(config)
     spelling = Spelling(table.decimal, decisions.missing, day_first=decisions.day_first)
     targets = target_places(table, config.target)

@@ -44,4 +44,4 @@ def lines(found: dict[str, Any]) -> list[str]:
         kinds = ", ".join(f"{n} {recipe}" for recipe, n in recipes.items())
         shown["layers"] = f"the mean of members; trained were {kinds}"
     said = [f"{name:<9} {text}" for name, text in shown.items()]
-    return said if ensemble is None else [*said, *ensemble["explanation"]]
+    return said if ensemble is None else [*said, *ensemble["explanation"], *ensemble.get("details", ())]

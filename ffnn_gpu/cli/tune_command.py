@@ -6,9 +6,11 @@ import click
 
 from ffnn_gpu.checkpoints.json_values import dumps
 from ffnn_gpu.cli.exit_codes import announcer, print_error_line, print_result, ranks_of
-from ffnn_gpu.cli.flags import quiet_option, settings
-from ffnn_gpu.cli.settings import given_settings, resolve
+from ffnn_gpu.cli.flags import flags_of, quiet_option
+from ffnn_gpu.cli.settings import FIELDS, given_settings, resolve
 from ffnn_gpu.errors import ConfigurationError
+
+SETTINGS = [name for name in FIELDS if name not in ("data", "metric")]  # a search has its own --metric
 
 
 @click.command("tune")
@@ -24,7 +26,7 @@ from ffnn_gpu.errors import ConfigurationError
     help="the settings to search: hidden, activation, normalization, dropout, lr, weight_decay, batch_size; "
     "default: those that are not given",
 )
-@settings
+@flags_of(SETTINGS)
 @click.option("--config", "file", metavar="RUN.TOML", help="read settings from this file and begin with them")
 @click.option(
     "--set",

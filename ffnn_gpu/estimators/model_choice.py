@@ -4,7 +4,7 @@ from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.durations import seconds_of
 from ffnn_gpu.estimators.settings import FIELDS, TrainConfig
 
-OF_ENSEMBLES = ("preset", "time_limit")
+OF_ENSEMBLES = ("preset", "metric", "time_limit")
 # settings of one network, which the recipes of an ensemble decide
 OF_ONE_NETWORK = (
     "standardize", "hidden", "activation", "dropout", "normalization", "loss", "label_smoothing", "optimizer",

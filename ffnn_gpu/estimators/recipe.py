@@ -13,6 +13,7 @@ from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.settings import TrainConfig
 from ffnn_gpu.estimators.split import Part, Split
+from ffnn_gpu.estimators.tabular.criterion import Objective
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.evaluation import metrics
 from ffnn_gpu.nn.activations import get_activation
@@ -65,7 +66,8 @@ def prepare(
     if config.standardize and encoding is None:
         standardizer, limit = Standardizer.fit(x), config.cut or None
     task = task.with_units_of(y) if config.standardize else task
-    described = data.feature_names, data.target_name, config.target, data.name, config.metrics
+    reported = Objective.of(config.metric, task).reported(config.metrics)
+    described = data.feature_names, data.target_name, config.target, data.name, reported
     weight = None
     if isinstance(x, TableRows) and config.weight is not None:
         weight = x.table.names[x.table.column(config.weight, "--weight")]

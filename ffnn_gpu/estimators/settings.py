@@ -90,6 +90,11 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     preset: Annotated[
         Literal["fast", "good", "best"], "model=tabular: how many members, and of which kinds"
     ] = "good"
+    metric: Annotated[
+        str | None,
+        "model=tabular: accuracy, auc, log_loss, rmse, mae, r2, … decides which epochs and kinds of members "
+        "are used; default: the loss",
+    ] = None
     time_limit: Annotated[
         str | float | None,
         "model=tabular: members stop after this time: 90 (seconds), 90s, 10m, 1h or 1h30m; default: no limit",

@@ -35,9 +35,9 @@ TASK_LOSSES = {                             # the first is the default
 }  # fmt: skip
 CLASS_METRICS = ("accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro")
 TASK_METRICS = {
-    "multiclass": (*CLASS_METRICS, "top_k_accuracy"),
-    "binary": (*CLASS_METRICS, "roc_auc"),
-    "multilabel": ("accuracy", "precision_macro", "recall_macro", "f1_macro", "roc_auc"),
+    "multiclass": (*CLASS_METRICS, "top_k_accuracy", "roc_auc", "log_loss"),
+    "binary": (*CLASS_METRICS, "roc_auc", "log_loss"),
+    "multilabel": ("accuracy", "precision_macro", "recall_macro", "f1_macro", "roc_auc", "log_loss"),
     "regression": ("rmse", "mae", "r2", "mse"),
 }
 DEFAULT_METRICS = {
@@ -159,12 +159,7 @@ class Task:
         """
         if self.kind == "regression":
             raise ConfigurationError("a regression predicts numbers; it has no probabilities")
-        p = outputs.astype(np.float64)
-        if not self.outputs_are_probabilities and self.kind == "multiclass":
-            p = np.exp(p - p.max(axis=1, keepdims=True))  # softmax
-            p /= p.sum(axis=1, keepdims=True)
-        elif not self.outputs_are_probabilities:
-            p = sigmoid.value(np, p)
+        p = self.loss.probabilities(outputs).astype(np.float64)
         return np.hstack([1 - p, p]) if self.kind == "binary" else p
 
     @property

@@ -12,6 +12,7 @@ from ffnn_gpu.estimators.settings import OF_SOURCES, TrainConfig
 from ffnn_gpu.tables.columns import Column
 from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.dialects import Dialect
+from ffnn_gpu.tables.frames import require_distinct
 from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.roles import Roles, read_roles, require_apart
 from ffnn_gpu.tables.rows import TableRows
@@ -41,7 +42,7 @@ def training_of(table: Table, config: TrainConfig, name: str) -> Training:
     name: of the data set.
     """
     decisions = decisions_of(config)
-    require_distinct(table)
+    require_distinct(table.names, table.source)
     places = target_places(table, config.target)
     spelling = Spelling(table.decimal, decisions.missing, day_first=decisions.day_first)
     require_apart(table, decisions, places)
@@ -97,16 +98,6 @@ def names_in(target: str | int | None) -> tuple[str, ...]:
     """Return the names in a target; digits alone may be an index."""
     names = () if target is None else (str(target), *(part.strip() for part in str(target).split(",")))
     return tuple(name for name in names if name and not name.isdecimal())
-
-
-def require_distinct(table: Table) -> None:
-    """Raise DataError if two columns have one name."""
-    twice = sorted({name for name in table.names if table.names.count(name) > 1})
-    if twice:
-        raise DataError(
-            f"{table.source}: several columns are called {', '.join(map(repr, twice))}; "
-            "each column needs a name of its own"
-        )
 
 
 def stem(source: str) -> str:

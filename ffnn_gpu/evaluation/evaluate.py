@@ -11,13 +11,23 @@ from ffnn_gpu.backends import Backend
 from ffnn_gpu.checks import require_positive_int
 from ffnn_gpu.distributed.communicator import Communicator, piece_bounds
 from ffnn_gpu.errors import ConfigurationError
-from ffnn_gpu.evaluation.metrics import LOWER_IS_BETTER, METRICS, READ_SCORES, Metric, Metrics, get_metrics
+from ffnn_gpu.evaluation.metrics import (
+    LOWER_IS_BETTER,
+    METRICS,
+    READ_SCORES,
+    Metric,
+    Metrics,
+    get_metrics,
+    log_loss,
+    roc_auc,
+)
 from ffnn_gpu.evaluation.samples import Samples, samples
 from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.losses.standard import get_loss
 from ffnn_gpu.nn.network import Network
 
 # columns of a history that are no metrics
+READERS_OF_SCORES = [METRICS[name] for name in READ_SCORES]
 OTHER_COLUMNS = ("epoch", "loss", "val_loss", "lr", "seconds", "samples_per_second")
 
 
@@ -30,10 +40,11 @@ def evaluate(
 
     Args: loss: an object, or a name such as "softmax_cross_entropy". metrics: a name from `ffnn_gpu.metrics`
         or a function (y, prediction) → number, or several of them. A prediction is the loss's decision: a
-        class index, 0 or 1, a number; top_k_accuracy and roc_auc get the outputs themselves. Where decisions
-        are classes and y holds distributions, metrics get the likeliest class of each row as y. The metrics
-        of `ffnn_gpu.metrics` use sample_weight; a function of the caller does not get it. batch_size: rows
-        per pass through the network; None for a number that suits the device.
+        class index, 0 or 1, a number; top_k_accuracy and roc_auc get the outputs themselves, log_loss and
+        roc_auc of more than two classes the probabilities. Where decisions are classes and y holds
+        distributions, metrics get the likeliest class of each row as y. The metrics of `ffnn_gpu.metrics` use
+        sample_weight; a function of the caller does not get it. batch_size: rows per pass through the
+        network; None for a number that suits the device.
     """
     loss, batch_size = get_loss(loss), network.backend.rows_at_once if batch_size is None else batch_size
     require_positive_int("batch_size", batch_size)
@@ -56,10 +67,9 @@ def scores(
     y = network.backend.to_host(data.y)
     if y.ndim > decisions.ndim:
         y = y.argmax(axis=1)
-    reads_outputs = [METRICS[name] for name in READ_SCORES]
     weights = {} if data.weight is None else {"sample_weight": network.backend.to_host(data.weight)}
     for name, metric in by_name(get_metrics(metrics)).items():
-        read = z if _plain(metric) in reads_outputs else decisions
+        read = _read_by(metric, loss, y, z) if _plain(metric) in READERS_OF_SCORES else decisions
         is_ours = better(metric) is not None
         takes_them = is_ours and "sample_weight" not in getattr(metric, "keywords", ())
         undefined = is_ours and np.isnan(z).any()
@@ -80,6 +90,12 @@ def scores_of_members(
     members = zip(total.tolist(), z, strict=True)
     rows = [scores(network, loss, data, metrics, own, weight, outputs) for own, outputs in members]
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def _read_by(metric: Metric, loss: Loss, y: HostArray, z: HostArray) -> HostArray:
+    """Return the outputs, or the probabilities for a metric that compares them between rows."""
+    plain, of_classes = _plain(metric), y.ndim == 1 and z.shape[1] > 1
+    return loss.probabilities(z) if plain is log_loss or (plain is roc_auc and of_classes) else z
 
 
 @np.errstate(all="ignore")

@@ -17,8 +17,8 @@ from ffnn_gpu.checks import look_up
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 
 __all__ = [
-    "accuracy", "balanced_accuracy", "confusion_matrix", "f1_macro", "get_metric", "get_metrics", "mae",
-    "mse", "precision_macro", "r2", "recall_macro", "rmse", "roc_auc", "top_k_accuracy",
+    "accuracy", "balanced_accuracy", "confusion_matrix", "f1_macro", "get_metric", "get_metrics", "log_loss",
+    "mae", "mse", "precision_macro", "r2", "recall_macro", "rmse", "roc_auc", "top_k_accuracy",
 ]  # fmt: skip
 
 Metric = Callable[..., float]  # (y, prediction), for the metrics here also sample_weight
@@ -120,17 +120,10 @@ def top_k_accuracy(y: ArrayLike, scores: ArrayLike, k: int = 5, sample_weight: W
 
     Raises DataError if k ≥ C, because all scores would then be right.
     """
-    y, scores = np.asarray(y).ravel(), np.asarray(scores)
     if k < 1:
         raise ConfigurationError(f"k is {k}; it must be at least 1")
-    if scores.ndim != 2 or len(scores) != len(y):
-        raise ShapeError(f"y has {len(y)} rows; scores have shape {scores.shape}; they must be (n, classes)")
-    if len(y) == 0:
-        raise DataError(f"scores have shape {scores.shape}: a metric of no rows is not defined")
-    _check_scores(scores)
+    y, scores = _of_classes(y, scores)
     C = scores.shape[1]
-    if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= C:
-        raise DataError(f"y must hold class indices 0 … {C - 1}; it is {y.dtype} from {y.min()} to {y.max()}")
     if k >= C:
         raise DataError(
             f"k is {k} and there are {C} classes, so any scores are right; use k below {C}, such as "
@@ -142,16 +135,46 @@ def top_k_accuracy(y: ArrayLike, scores: ArrayLike, k: int = 5, sample_weight: W
     return float(np.average(ahead < k, weights=_weights(sample_weight, y)))
 
 
+@underflow_is_zero
+def log_loss(y: ArrayLike, p: ArrayLike, sample_weight: Weights = None) -> float:
+    """−(1/n) Σ_b log p_b[y_b],  the mean of minus the logarithm of the probability of the true class.
+
+    Args:
+        y: (n,) class indices in [0, C), or 0/1 (n, L), of which the mean over columns is taken.
+        p: (n, C) probabilities; of one column (n,) or several (n, L), those of 1. One that is 0 counts as
+            the distance from 1 to the next number of its type.
+    """
+    y, p = np.asarray(y), np.asarray(p)
+    if y.ndim == 1 and p.ndim == 2 and p.shape[1] > 1:
+        y, p = _of_classes(y, p)
+        right = p[np.arange(len(p)), y]
+    else:
+        y, p = _aligned(y, p)
+        _check_scores(p)
+        if not ((y == 0) | (y == 1)).all():
+            raise DataError(f"y must hold 0 and 1; it ranges from {y.min()} to {y.max()}")
+        right = np.where(y == 1, p, 1 - p)
+    floor = np.finfo(p.dtype if p.dtype.kind == "f" else np.float64).eps
+    return float(np.mean(_mean(-np.log(np.maximum(right, floor)), sample_weight)))
+
+
 def roc_auc(y: ArrayLike, score: ArrayLike, sample_weight: Weights = None) -> float:
     """Probability that a positive row scores higher than a negative one, ties counting half.
 
         Σ_s p_s (N_s + n_s / 2) / (Σ p_s · Σ n_s)
 
     p_s and n_s are the weights of the positive and the negative rows with score s, N_s of the negative rows
-    with a lower one. y (n,) has two values, the larger positive. Multilabel y (n, L): the mean over columns.
+    with a lower one.
+
+    Args:
+        y: (n,) of two values, the larger positive, with scores (n,). Class indices (n,) with probabilities
+            (n, C): the mean over the classes of each against the rest. Labels (n, L): the mean over columns.
 
     Reference: Fawcett: An introduction to ROC analysis, Pattern Recognition Letters 27 (2006), section 7.
     """
+    y, score = np.asarray(y), np.asarray(score)
+    if y.ndim == 1 and score.ndim == 2 and score.shape[1] > 1:
+        return _auc_of_classes(*_of_classes(y, score), sample_weight)
     y, score = _aligned(y, score)
     if y.ndim == 2:
         columns = zip(y.T, score.T, strict=True)
@@ -174,13 +197,23 @@ def roc_auc(y: ArrayLike, score: ArrayLike, sample_weight: Weights = None) -> fl
     return pairs / (float(positive.sum()) * float(negative.sum()))
 
 
+def _auc_of_classes(y: HostArray, p: HostArray, sample_weight: Weights) -> float:
+    """Return the mean of the areas of each class against the rest. Raises DataError if y lacks a class."""
+    w, C = _weights(sample_weight, y), p.shape[1]
+    lacking = np.setdiff1d(np.arange(C), y if w is None else y[w > 0])
+    if len(lacking):
+        raise DataError(f"roc_auc of {C} classes needs rows of each; y has none of class {lacking[0]}")
+    return float(np.mean([roc_auc(y == k, p[:, k], w) for k in range(C)]))
+
+
 METRICS: dict[str, Metric] = {
     "accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "precision_macro": precision_macro,
     "recall_macro": recall_macro, "f1_macro": f1_macro, "mse": mse, "rmse": rmse, "mae": mae, "r2": r2,
-    "top_k_accuracy": top_k_accuracy, "roc_auc": roc_auc,
+    "top_k_accuracy": top_k_accuracy, "roc_auc": roc_auc, "log_loss": log_loss,
 }  # fmt: skip
-READ_SCORES = frozenset({"top_k_accuracy", "roc_auc"})  # the others read predicted labels or values
-LOWER_IS_BETTER = frozenset({"mse", "rmse", "mae"})  # of the others, a higher value is better
+# The others read predicted labels or values.
+READ_SCORES = frozenset({"top_k_accuracy", "roc_auc", "log_loss"})
+LOWER_IS_BETTER = frozenset({"mse", "rmse", "mae", "log_loss"})  # of the others, a higher value is better
 
 
 def get_metric(name_or_callable: str | Metric) -> Metric:
@@ -206,6 +239,20 @@ def _aligned(y: ArrayLike, prediction: ArrayLike) -> tuple[HostArray, HostArray]
     if y.size == 0:
         raise DataError(f"y has shape {y.shape}: a metric of no rows is not defined")
     return y, prediction
+
+
+def _of_classes(y: ArrayLike, scores: ArrayLike) -> tuple[HostArray, HostArray]:
+    """Return class indices (n,) and scores (n, C) as arrays, n > 0. Raises ShapeError or DataError."""
+    y, scores = np.asarray(y).ravel(), np.asarray(scores)
+    if scores.ndim != 2 or len(scores) != len(y):
+        raise ShapeError(f"y has {len(y)} rows; scores have shape {scores.shape}; they must be (n, classes)")
+    if len(y) == 0:
+        raise DataError(f"scores have shape {scores.shape}: a metric of no rows is not defined")
+    _check_scores(scores)
+    C = scores.shape[1]
+    if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= C:
+        raise DataError(f"y must hold class indices 0 … {C - 1}; it is {y.dtype} from {y.min()} to {y.max()}")
+    return y, scores
 
 
 def _labels(y: ArrayLike, prediction: ArrayLike) -> tuple[HostArray, HostArray]:

@@ -33,9 +33,11 @@ class Layer:
 
     Attributes:
         least_rows: the smallest training batch that its statistics are defined for.
+        side_by_side: True if the layers inside it all read its x; else each reads the output of the last.
     """
 
     least_rows: ClassVar[int] = 1
+    side_by_side: ClassVar[bool] = False
 
     def __repr__(self) -> str:
         """Return the call that creates this layer, without defaults: Dense(128, relu)."""

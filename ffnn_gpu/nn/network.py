@@ -74,6 +74,7 @@ class Network:
         state_shapes = [layer.state_shapes(I) for layer, I in self._with_widths()]
         shapes = self._parameter_shapes()
         rates = _rates(self.layers, shapes)
+        _mark_outputs(self.layers, rates)
         factors = None if self.members is None else [(m.lr_factor, m.decay_factor) for m in self.members]
         self.params = Parameters(self.backend, shapes, state_shapes, self.compute_dtype, rates, factors)
         for layer in self.layers:
@@ -365,6 +366,24 @@ def _rates(layers: Iterable[Any], shapes: list[Shapes]) -> list[dict[str, Any]]:
         layer.rates() | ({"layers": _rates(layer.layers, shape["layers"])} if "layers" in shape else {})
         for layer, shape in zip(layers, shapes, strict=True)
     ]
+
+
+def _mark_outputs(layers: Sequence[Any], rates: list[dict[str, Any]]) -> bool:
+    """Set `output` in the rate of the last matrix of these layers; return whether they have one.
+
+    Of layers side by side, each has a last matrix.
+    """
+    for layer, own in reversed([*zip(layers, rates, strict=True)]):
+        inside, matrices = own.get("layers", []), [k for k in own if k != "layers" and own[k].matrix]
+        if layer.side_by_side:
+            found = [_mark_outputs([each], [rate]) for each, rate in zip(layer.layers, inside, strict=True)]
+        else:
+            found = [_mark_outputs(layer.layers, inside)] if inside else []
+        if not any(found) and matrices:
+            own[matrices[-1]] = own[matrices[-1]]._replace(output=True)
+        if any(found) or matrices:
+            return True
+    return False
 
 
 def _rebuild(*parts: Any) -> Network:

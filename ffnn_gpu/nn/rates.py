@@ -23,11 +23,13 @@ class Rate(NamedTuple):
         lr: on the learning rate.
         decay: on weight_decay, l2 and l1; None for 1 if the parameter has two dimensions or more, else 0.
         matrix: whether the parameter is W (…, I, O) of a product x W, which Muon orthogonalizes.
+        output: whether no other matrix comes after this one on the way to the outputs; set by the network.
     """
 
     lr: float = 1.0
     decay: float | None = None
     matrix: bool = False
+    output: bool = False
 
     def of(self, shape: tuple[int, ...]) -> "Rate":
         """Return this rate with the decay of a parameter of this shape in the place of None."""
@@ -97,9 +99,9 @@ def groups_of(extents: Iterable[Extent], rates: Mapping[str, Rate]) -> list[Grou
     """Return the groups of these parameters, which are in the order of θ."""
     found: list[Group] = []
     for name, start, stop in extents:
-        lr, decay, _ = rates[name]
-        size = (stop - start) if decay else 0
-        group = Group(start, stop, size, lr, decay or 1.0)
+        rate = rates[name]
+        size = (stop - start) if rate.decay else 0
+        group = Group(start, stop, size, rate.lr, rate.decay or 1.0)
         if found and (both := joined(found[-1], group)):
             found[-1] = both
         else:

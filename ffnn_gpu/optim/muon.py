@@ -17,7 +17,8 @@ class Muon(AdamW):
     """M ← μ M + (1 − μ) G        W ← W (1 − η λ) − η √max(1, O/I) X        X ≈ U Vᵀ of M's U S Vᵀ
 
     This updates the matrices W (I, O) of products, such as those of Dense. All other parameters are updated
-    by AdamW: biases, embeddings, parameters of normalizations, and the matrix of the last layer.
+    by AdamW: biases, embeddings, parameters of normalizations, and the matrix of the last layer, of an
+    `Average` that of each member.
 
     Args:
         lr: η of the matrices.
@@ -60,14 +61,14 @@ class Muon(AdamW):
 
         In a pack, each member has its own.
         """
-        names = [name for name, rate in params.rates.items() if rate.matrix]
-        chosen = set(names if self.output_layer else names[:-1])
+        rates = params.rates.items()
+        chosen = {name for name, rate in rates if rate.matrix and (self.output_layer or not rate.output)}
         stacks: list[Stack] = []
         for slot in params.slots:
             if slot.name not in chosen:
                 continue
-            (*_, I, O), (lr, decay, _) = slot.shape, params.rates[slot.name]
-            group = Group(slot.start, slot.start + slot.size, slot.size if decay else 0, lr, decay or 1.0)
+            (*_, I, O), rate, stop = slot.shape, params.rates[slot.name], slot.start + slot.size
+            group = Group(slot.start, stop, slot.size if rate.decay else 0, rate.lr, rate.decay or 1.0)
             count, last = slot.size // (I * O), stacks[-1] if stacks else None
             both = joined(last[0], group) if last and last[1][1:] == (I, O) else None
             if last and both:

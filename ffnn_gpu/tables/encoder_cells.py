@@ -1,22 +1,52 @@
 """The cells of a column in the form that its encoder reads: floats with NaN, or codes with their texts."""
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables.cells import family, levels_of, misread_error, number_of, time_of, truths_of
-from ffnn_gpu.tables.encoders import BooleanEncoder, Encoder, LevelEncoder, TimeEncoder
+from ffnn_gpu.tables.encoders import BooleanEncoder, Encoder, LevelEncoder, NumberEncoder, TimeEncoder
 from ffnn_gpu.tables.iso_times import has_zone
 from ffnn_gpu.tables.spelling import Spelling, as_spelled
-from ffnn_gpu.tables.table import MISSING, Floats, Table
+from ffnn_gpu.tables.table import MISSING, TOGETHER, Floats, Table
+
+ROOM = 1 << 25  # bytes of the numbers that one query returns
+C = TypeVar("C")
 
 
-def cells_for(table: Table, place: int, encoder: Encoder, spelling: Spelling) -> Any:
-    """Return the cells of a column in the form that its encoder reads. Raises DataError, with the line."""
+def cells_of_columns(
+    table: Table, columns: Sequence[tuple[int, Encoder]], spelling: Spelling
+) -> Iterator[Any]:
+    """Yield the cells of columns, given as place and encoder, as `cells_for` returns them."""
+    for some in few_columns(table, columns):
+        known = table.numbers_of(
+            [
+                number_of(table, place, spelling)
+                for place, encoder in some
+                if isinstance(encoder, NumberEncoder)
+            ]
+        )
+        for place, encoder in some:
+            yield cells_for(table, place, encoder, spelling, known)
+
+
+def few_columns(table: Table, columns: Sequence[C]) -> Iterator[Sequence[C]]:
+    """Yield the columns in pieces of one query, whose numbers take about ROOM bytes."""
+    most = max(1, min(TOGETHER, ROOM // (8 * max(1, len(table)))))
+    return (columns[start : start + most] for start in range(0, len(columns), most))
+
+
+def cells_for(
+    table: Table, place: int, encoder: Encoder, spelling: Spelling, known: Mapping[str, Floats]
+) -> Any:
+    """Return the cells of a column in the form that its encoder reads. Raises DataError, with the line.
+
+    known: {SQL expression: its values} of columns of numbers.
+    """
     if isinstance(encoder, BooleanEncoder):
         return truths_of(table, place, spelling)
     if isinstance(encoder, LevelEncoder):
@@ -27,7 +57,7 @@ def cells_for(table: Table, place: int, encoder: Encoder, spelling: Spelling) ->
         return codes, as_spelled(words, encoder.levels)
     written = encoder.written if isinstance(encoder, TimeEncoder) else None
     value = number_of(table, place, spelling) if written is None else time_of(table, place, written, spelling)
-    x = table.numbers(value)
+    x = table.numbers(value) if (numbers := known.get(value)) is None else numbers
     lacking = np.count_nonzero(np.isnan(x))
     if written and lacking < len(x):
         _require_zone(table, place, written)

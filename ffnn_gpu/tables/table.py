@@ -196,9 +196,20 @@ class Table:
 
     def numbers(self, expression: str) -> Floats:
         """Return the values of an SQL expression for each row, NaN for NULL."""
-        relation, value = self.computed.get(expression, (CELLS, expression))
-        query = f"SELECT coalesce({value}, 'nan'::DOUBLE) AS v FROM {relation} WHERE {self._rows_read}"
-        return np.asarray(self.connection.cursor().execute(query).fetchnumpy()["v"], np.float64)
+        return self.numbers_of([expression])[expression]
+
+    def numbers_of(self, expressions: Sequence[str]) -> dict[str, Floats]:
+        """Return {SQL expression: its values for each row, NaN for NULL}.
+
+        Why several in one query: on a table of 3,000 columns, the plan of each query takes 4 ms.
+        """
+        found: dict[str, Floats] = {}
+        for relation, some in self._relations(expressions):
+            asked = ", ".join(f"coalesce({v}, 'nan'::DOUBLE) AS v{k}" for k, v in enumerate(some.values()))
+            query = f"SELECT {asked} FROM {relation} WHERE {self._rows_read}"
+            columns = self.connection.cursor().execute(query).fetchnumpy()
+            found |= {each: np.asarray(columns[f"v{k}"], np.float64) for k, each in enumerate(some)}
+        return found
 
     def integers(self, expression: str) -> Codes:
         """Return the values of an SQL expression that is an integer for each row."""

@@ -263,7 +263,37 @@ def test_resumed_run_without_a_limit_has_what_the_time_did_not_suffice_for(no_pl
     assert_equal_runs("out", "whole")
 
 
+def test_metric_decides_is_reported_and_resumed(no_plots, monkeypatch):
+    monkeypatch.setenv("FFNN_GPU_THREADS", "1")
+    found = done(*WORDS, "--out", "out", "--metric", "auc")
+    saved = report()
+    assert read_toml("out/config.toml")["metric"] == "auc"
+    assert [*saved["test"]] == ["roc_auc", "accuracy", "loss"] and "test roc auc" in found.stdout
+    assert saved["ensemble"]["metric"] == "roc_auc" and "6 members, roc_auc out of fold:" in found.stdout
+    assert saved["ensemble"]["error"] == pytest.approx(1 - saved["ensemble"]["score"])
+    assert [*json.loads(done("evaluate", "out", "--json", "--quiet").stdout)][:2] == ["roc_auc", "accuracy"]
+    os.remove("out/checkpoint/members/linear-2.safetensors")
+    done("train", "--config", "out/config.toml", "--out", "again", "--quiet")
+    done("train", "--resume", "--out", "out", "--quiet")
+    assert_equal_runs("again", "out")
+    again = run("train", "--resume", "--out", "out", "--metric", "accuracy")
+    assert again.exit_code == 2 and "metric" in again.stderr
+
+
+def test_info_prints_members_and_importances(no_plots):
+    done(*WORDS, "--out", "out", "--quiet")
+    saved, found = report()["ensemble"], done("info", "out").stdout
+    assert {*saved["importances"]} == {"x", "z", "color", "g"}
+    assert max(saved["importances"], key=saved["importances"].get) in ("x", "color")
+    for line in saved["details"]:
+        assert line in found
+    assert "1 linear         fold 1  seed 0" in found and "importances: how much the error rises" in found
+
+
 REFUSED = {
+    "a metric of numbers": (("--metric", "rmse"), "metric 'rmse' does not fit a binary task"),
+    "no metric": (("--metric", "best"), "no metric is called 'best'"),
+    "a metric of one network": (("--model", "mlp", "--metric", "auc"), "'mlp' has no metric"),
     "settings of one network": (("--hidden", "8", "--lr", "0.1"), "'tabular' decide hidden, lr; leave"),
     "16 bits": (("--dtype", "float16"), "float32 or float64, not in float16"),
     "no duration": (("--time-limit", "soon"), "time_limit = 'soon' is not accepted"),

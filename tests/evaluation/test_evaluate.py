@@ -81,6 +81,33 @@ def test_score_metrics_receive_outputs_and_other_metrics_decisions():
     np.testing.assert_array_equal(seen["prediction"], network.predict(X).argmax(axis=1))
 
 
+@pytest.mark.parametrize("name", ["roc_auc", "log_loss"])
+def test_metrics_of_probabilities_receive_those_of_logits_and_of_probabilities(backend, name):
+    """The order of logits in a column is another than that of probabilities."""
+    oracle = pytest.importorskip("sklearn.metrics")
+    logits, ends = (
+        classifier(backend),
+        Network(4, [Dense(6), Dense(3), Softmax()], backend, "float64", seed=2),
+    )
+    of_logits = evaluate(logits, SoftmaxCrossEntropy(0.1), (X, Y), metrics=name)[name]
+    ends.params.assign({key.replace("2.", "1."): a for key, a in logits.params.to_host().items()})
+    p = backend.to_host(ends.predict(X))
+    more = {"multi_class": "ovr"} if name == "roc_auc" else {}
+    wanted = {"roc_auc": oracle.roc_auc_score, "log_loss": oracle.log_loss}[name](Y, p, **more)
+    assert of_logits == pytest.approx(wanted, rel=1e-12)
+    assert evaluate(ends, cross_entropy, (X, Y), metrics=name)[name] == pytest.approx(wanted, rel=1e-12)
+
+
+def test_log_loss_of_two_classes_is_the_loss(backend):
+    y = (Y > 0).astype(float)
+    for loss, layer in (
+        (binary_cross_entropy, Dense(1, sigmoid)),
+        (binary_cross_entropy_with_logits, Dense(1)),
+    ):
+        row = evaluate(Network(4, [layer], backend, "float64"), loss, (X, y), metrics=["log_loss", "roc_auc"])
+        assert row["log_loss"] == pytest.approx(row["loss"], rel=1e-12)
+
+
 def test_metric_may_be_a_partial_function_of_scores():
     network = classifier()
     row = evaluate(network, softmax_cross_entropy, (X, Y), metrics=[functools.partial(top_k_accuracy, k=2)])

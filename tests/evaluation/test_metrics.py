@@ -10,6 +10,7 @@ from ffnn_gpu.evaluation.metrics import (
     READ_SCORES,
     confusion_matrix,
     get_metric,
+    log_loss,
     r2,
     roc_auc,
     top_k_accuracy,
@@ -94,6 +95,30 @@ def test_roc_auc_agrees_with_scikit_learn_ties_included(distinct):
     assert roc_auc(y[:, 0], score[:, 0]) == pytest.approx(
         oracle.roc_auc_score(y[:, 0], score[:, 0]), rel=1e-12
     )
+
+
+@pytest.mark.parametrize("distinct", [2, 5, 1000])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_metrics_of_probabilities_agree_with_scikit_learn_ties_included(distinct, weighted):
+    oracle = pytest.importorskip("sklearn.metrics")
+    generator = np.random.default_rng(5)
+    y, p = generator.integers(0, 4, 300), generator.integers(1, distinct + 1, (300, 4)).astype(float)
+    p[:9, 2] = 1e-30
+    p /= p.sum(axis=1, keepdims=True)
+    w = generator.integers(0, 3, 300).astype(float) if weighted else None
+    area = oracle.roc_auc_score(y, p, sample_weight=w, multi_class="ovr", average="macro")
+    assert roc_auc(y, p, w) == pytest.approx(area, rel=1e-12)
+    assert log_loss(y, p, w) == pytest.approx(oracle.log_loss(y, p, sample_weight=w), rel=1e-12)
+    for second in (p[:, 0], p[:, :1]):
+        wanted = oracle.log_loss(y == 0, p[:, 0], sample_weight=w)
+        assert log_loss(y == 0, second, w) == pytest.approx(wanted, rel=1e-12)
+    of_labels = np.mean([oracle.log_loss(y == k, p[:, k], sample_weight=w) for k in range(4)])
+    assert log_loss(np.eye(4)[y], p, w) == pytest.approx(of_labels, rel=1e-12)
+
+
+def test_log_loss_of_an_impossible_class_is_finite():
+    assert log_loss([1], [[1.0, 0.0]]) == pytest.approx(-np.log(np.finfo(float).eps))
+    assert log_loss([0], np.array([[1.0, 0.0]], np.float32)) == 0
 
 
 @pytest.fixture(params=["any", "some are 0", "tiny"])
@@ -273,6 +298,14 @@ def test_metric_of_no_rows_is_refused(name):
         (lambda: roc_auc([1, 1], [0, 1]), DataError, "roc_auc needs two classes; y has 1, starting with 1"),
         (lambda: roc_auc([0, 1, 2], [0, 1, 2]), DataError, "y has 3, starting with 0"),
         (lambda: roc_auc([0, 1, 1], [0, np.nan, np.nan]), DataError, "2 scores are NaN, the first in row 1"),
+        (
+            lambda: roc_auc([0, 1, 1], np.full((3, 3), 1 / 3)),
+            DataError,
+            "roc_auc of 3 classes needs rows of each; y has none of class 2",
+        ),
+        (lambda: roc_auc([0, 1, 2], np.full((3, 3), 1 / 3), [1, 1, 0]), DataError, "y has none of class 2"),
+        (lambda: log_loss([0, 2], [0.5, 0.5]), DataError, "y must hold 0 and 1; it ranges from 0 to 2"),
+        (lambda: log_loss([0, 1], [[np.nan, 1], [0, 1]]), DataError, "1 scores are NaN, the first in row 0"),
         (lambda: top_k_accuracy([0], [[np.nan, 1]]), DataError, "1 scores are NaN, the first in row 0"),
         (
             lambda: top_k_accuracy([0, 1, 1], [[1, 0], [np.nan, 1], [np.nan] * 2]),

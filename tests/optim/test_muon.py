@@ -8,7 +8,17 @@ import pytest
 from ffnn_gpu import AdamW, Muon, fit, softmax_cross_entropy, tanh
 from ffnn_gpu.distributed.communicator import Single
 from ffnn_gpu.errors import ConfigurationError
-from ffnn_gpu.nn.layers import Dense, Embedding, LayerNorm, Residual
+from ffnn_gpu.nn.layers import (
+    Average,
+    Dense,
+    Embedding,
+    LayerNorm,
+    LogSoftmax,
+    Residual,
+    Scale,
+    Softmax,
+    Stack,
+)
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.nn.parameters import Parameters
 from ffnn_gpu.nn.rates import Group, Rate
@@ -60,6 +70,32 @@ def test_matrices_of_dense_layers_but_the_last_are_muons_and_equal_shapes_are_on
     assert rest == [Group(576, len(params.theta), 64, lr=0.25)]  # the last W, and all vectors
     everything, _ = Muon(output_layer=True).parts(params)
     assert [shape for _, shape in everything] == [(1, 4, 16), (2, 16, 16), (1, 16, 3)]
+
+
+MEMBERS = [Dense(8), Dense(3)], [Dense(8), Residual([Dense(8)]), Dense(3), LogSoftmax()], [Dense(3)]
+
+
+@pytest.mark.parametrize(
+    ("layers", "last"),
+    [
+        ([Average(MEMBERS)], {"0.layers.0.layers.1.W", "0.layers.1.layers.2.W", "0.layers.2.layers.0.W"}),
+        (
+            [Dense(4), Average(MEMBERS), Softmax()],
+            {"1.layers.0.layers.1.W", "1.layers.1.layers.2.W", "1.layers.2.layers.0.W"},
+        ),
+        ([Average(MEMBERS), Dense(3)], {"1.W"}),
+        ([Dense(4), Residual([Dense(4), Dense(4)]), LayerNorm()], {"1.layers.1.W"}),
+        ([Stack([Dense(4), Dense(4)]), Scale()], {"0.layers.1.W"}),
+    ],
+)
+def test_last_matrix_on_the_way_to_the_outputs_is_adamws_in_every_member(layers, last):
+    params = Network(4, layers, "numpy").params
+    sizes = {slot.name: slot.size for slot in params.slots if params.rates[slot.name].matrix}
+    assert {name for name, rate in params.rates.items() if rate.output} == last
+    stacks, _ = Muon().parts(params)
+    assert sum(n * I * O for _, (n, I, O) in stacks) == sum(sizes.values()) - sum(map(sizes.get, last))
+    everything, _ = Muon(output_layer=True).parts(params)
+    assert sum(n * I * O for _, (n, I, O) in everything) == sum(sizes.values())
 
 
 def test_learning_rate_of_adamw_is_a_twentieth_or_its_own():

@@ -23,6 +23,7 @@ from ffnn_gpu.tables.frames import table_of as frames_table
 from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.sources import read_table
 from ffnn_gpu.tables.spelling import MISSING_LEVELS, Spelling
+from ffnn_gpu.tables.table import Table
 from tests.tables.test_kinds import repeated, typed
 from tests.tables.test_kinds import table_of as texts_table
 
@@ -383,3 +384,37 @@ def test_date_named_as_missing_is_missing_in_columns_of_times(kind):
     encoding = Encoding.fit(table, [column], np.arange(len(days)), ("1900-01-01",))
     assert encoding.encoders[0].seconds.seen[0] == 1714521600.0
     assert encoding.encode(table)[:, 1].tolist() == [0, 1, 0, 0] * 30
+
+
+def test_columns_of_numbers_are_read_together(monkeypatch):
+    """A query reads 50 of 120 columns. The numbers are those of one column at a time."""
+    asked, numbers_of = [], Table.numbers_of
+
+    def counted(self, expressions):
+        asked.append(len(expressions))
+        return numbers_of(self, expressions)
+
+    monkeypatch.setattr(Table, "numbers_of", counted)
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(30, 120))).add_prefix("c")
+    frame["c7"] = frame["c7"].where(frame["c7"] > 0)
+    frame["word"] = ["a", "b", "c"] * 10
+    table = frames_table(frame)
+    x = fitted(table).encode(table, np.float64)
+    assert sum(asked) == 240 and len(asked) == 6
+    monkeypatch.setattr("ffnn_gpu.tables.encoder_cells.ROOM", 1)
+    alone = frames_table(frame)
+    np.testing.assert_array_equal(fitted(alone).encode(alone, np.float64), x)
+    assert asked.count(1) == 240
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "uint8", "bool", ">f8", "int64"])
+def test_matrix_of_numbers_is_the_table_of_its_objects(dtype):
+    x = np.random.default_rng(0).integers(0, 2 if dtype == "bool" else 100, (40, 3)).astype(dtype)
+    if x.dtype.kind == "f":
+        x = x / x.dtype.type(7)
+        x[3, 1] = np.nan
+    table, same = frames_table(x), frames_table(x.astype(object))
+    assert table.names == same.names and not table.has_names
+    for place in range(3):
+        assert table.levels(place) == same.levels(place)
+    np.testing.assert_array_equal(fitted(table).encode(table), fitted(same).encode(same))

@@ -17,6 +17,7 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cpu.numpy_backend import NumpyBackend
+from ffnn_gpu.backends.cpu.recording.cores import require_threads
 from ffnn_gpu.backends.reference.updates import Update
 from ffnn_gpu.errors import FfnnGpuError
 
@@ -60,11 +61,13 @@ class CompiledBackend(NumpyBackend):
     """Every operation on host arrays, with commands that compute in float32 or float64.
 
     Args:
-        threads: the number of threads; None for the number that the environment gives.
+        threads: the number of threads, from 1 to 1,024; None for the number that the environment gives.
     """
 
     def __init__(self, threads: int | None = None) -> None:
         super().__init__()
+        if threads is not None:
+            require_threads(threads)
         self.threads = threads
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -19,13 +19,13 @@ from sklearn.utils.validation import (
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import host_array, kind_of
-from ffnn_gpu.arrays.frames import Frame, frame_of, numbers_of
+from ffnn_gpu.arrays.frames import Frame, frame_of, names_in, numbers_of
 from ffnn_gpu.arrays.precision import floating, master
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.scikit_learn.parameters import dtype_name
 from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.encoding import Encoding, most_codes
-from ffnn_gpu.tables.frames import is_named, table_of
+from ffnn_gpu.tables.frames import is_named, require_distinct, table_of
 from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.spelling import Spelling
 
@@ -45,7 +45,7 @@ class Inputs:
 
     def training(self, X: Any, y: Any, first: bool) -> tuple[Any, Any]:
         """Return rows and raw targets. first: learn the columns, and the encoding if they need one."""
-        X, y, estimator = host(X), host(y), self.estimator
+        X, y, estimator = with_distinct_names(host(X)), host(y), self.estimator
         encoding = self._fitted(X) if first else estimator._encoding
         if encoding is None:
             x, y = validate_data(
@@ -61,7 +61,7 @@ class Inputs:
 
     def prediction(self, X: Any) -> Any:
         """Return rows of the columns of the last fit."""
-        X = host(X)
+        X = with_distinct_names(host(X))
         if self.estimator._encoding is not None:
             return self._encoded(self.estimator._encoding, X, False)
         dtype = (np.float64, np.float32)
@@ -108,6 +108,12 @@ def host(array: Any) -> Any:
     if hasattr(array, "detach"):  # PyTorch: without its history, and from any device
         array = array.detach().cpu()
     return host_array(array)
+
+
+def with_distinct_names(X: Any) -> Any:
+    """Return X. Raises DataError if two columns of a data frame have one name."""
+    require_distinct(names_in(X), "X")
+    return X
 
 
 def as_given(given: Any, found: Any) -> Any:

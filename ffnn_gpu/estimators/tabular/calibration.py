@@ -9,7 +9,6 @@ from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.checks import without_rounding
 
 COLDEST, HOTTEST = 0.5, 2.0
-MOST_RESIDUALS = 2000
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -31,19 +30,18 @@ def temperature(log_loss: Callable[[float], float]) -> float:
     return found if log_loss(found) < log_loss(1.0) else 1.0
 
 
-def thinned(residuals: HostArray, weight: HostArray | None = None) -> HostArray:
-    """Return |residuals| (n, K) sorted by column, at most MOST_RESIDUALS of them, the largest included.
+def ordered(residuals: HostArray, weight: HostArray | None = None) -> HostArray:
+    """Return |residuals| (n, K), each column in ascending order.
 
-    With weights (n,), rows of weight 0 are left out, and of the others each quantile is the weighted one.
+    With weights (n,), rows of weight 0 are left out. The k-th of the m others is then the weighted quantile
+    k/m. Why all of them are kept: of 2,000, no interval of a coverage above 0.9995 was finite.
     """
     errors: HostArray = np.abs(residuals if weight is None else residuals[weight > 0])
-    m = min(len(errors), MOST_RESIDUALS)
     if weight is None:
-        kept: HostArray = np.sort(errors, axis=0)[np.linspace(0, len(errors) - 1, m).round().astype(int)]
-        return kept
-    w, order = weight[weight > 0], np.argsort(errors, axis=0, kind="stable")
+        return np.sort(errors, axis=0)
+    w, order, m = weight[weight > 0], np.argsort(errors, axis=0, kind="stable"), len(errors)
     below = np.cumsum(w[order], axis=0) / w.sum()
-    levels = np.arange(1, m + 1) / m - 1e-9
+    levels = (np.arange(1, m + 1) - 1e-3) / m  # cumulated weights are rounded
     places = [np.searchsorted(column, levels).clip(max=len(errors) - 1) for column in below.T]
     columns = [errors[order[at, k], k] for k, at in enumerate(places)]
     return np.column_stack(columns)

@@ -27,6 +27,8 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):  # type: ignore[misc
 
     Args:
         preset: "fast", "good" or "best", or a Preset: how many members, and of which kinds.
+        metric: what decides which epochs and which kinds of members are used: "accuracy", "auc", "log_loss"
+            or another name, a metric of ffnn_gpu.metrics or a `Criterion`. None for the loss.
         time_limit: seconds; then members stop after their epoch, and no other begins. None for no limit.
         categorical_features: columns (names, places or a mask) that are categories although they hold
             numbers; "auto" for none but those that look so.
@@ -47,6 +49,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):  # type: ignore[misc
         self,
         preset: str | Preset = "good",
         *,
+        metric: Any = None,
         time_limit: float | None = None,
         categorical_features: Any = "auto",
         class_weight: Any = None,
@@ -55,6 +58,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):  # type: ignore[misc
         verbose: Any = 0,
     ) -> None:
         self.preset = preset
+        self.metric = metric
         self.time_limit = time_limit
         self.categorical_features = categorical_features
         self.class_weight = class_weight
@@ -85,6 +89,15 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):  # type: ignore[misc
         """Return the logarithm of `predict_proba`."""
         with np.errstate(divide="ignore"):
             return np.asarray(np.log(self.predict_proba(X)))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the metric for rows X and their classes y, without a metric the accuracy.
+
+        It is negative for a metric of which lower values are better, because scikit-learn takes the highest.
+        """
+        if self.metric is None:
+            return float(super().score(X, y, sample_weight))
+        return self._score(X, y, sample_weight)
 
     @property
     def out_of_fold_(self) -> HostArray:

@@ -27,19 +27,21 @@ from ffnn_gpu.arrays.precision import floating, master
 from ffnn_gpu.backends import Backend, get_backend
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.model import Model
-from ffnn_gpu.estimators.scikit_learn.inputs import host
+from ffnn_gpu.estimators.scikit_learn.inputs import host, with_distinct_names
+from ffnn_gpu.estimators.tabular.criterion import Criterion, Objective, predictions_of
 from ffnn_gpu.estimators.tabular.fit_ensemble import Ensemble
 from ffnn_gpu.estimators.tabular.folds import LEAST
+from ffnn_gpu.estimators.tabular.importances import Importances, are_cheap, importances_of
 from ffnn_gpu.estimators.tabular.members import Rows
 from ffnn_gpu.estimators.tabular.recipes import PRESETS, Preset
-from ffnn_gpu.estimators.tabular.report import explained
+from ffnn_gpu.estimators.tabular.report import details, explained
 from ffnn_gpu.estimators.tabular.train_ensemble import train_ensemble
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.tables.columns import Column
 from ffnn_gpu.tables.concerns import warnings_of
 from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.encoding import Encoding, most_codes
-from ffnn_gpu.tables.frames import is_named, table_of
+from ffnn_gpu.tables.frames import is_named, require_distinct, table_of
 from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.table import Table
@@ -59,6 +61,7 @@ class TabularEstimator(BaseEstimator, ABC):  # type: ignore[misc]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "preset": [StrOptions({*PRESETS}), Preset],
+        "metric": [str, callable, Criterion, None],
         "time_limit": [Interval(Real, 0, None, closed="neither"), None],
         "categorical_features": [StrOptions({"auto"}), "array-like"],
         "device": [str, Backend],
@@ -67,6 +70,7 @@ class TabularEstimator(BaseEstimator, ABC):  # type: ignore[misc]
     }
     ensemble_: Ensemble
     model_: Model
+    _importances: Importances
     _is_matrix = False  # of numbers, without names
 
     # ------------------------------------------------------------------ what a subclass defines
@@ -83,13 +87,16 @@ class TabularEstimator(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> Self:
         began, target = time.monotonic(), _name_of(y)
+        if hasattr(self, "_importances"):
+            del self._importances  # of another fit
         table, y = self._table(host(X), True), self._checked_targets(host(y))
         check_consistent_length(np.arange(len(table)), y)
         if len(table) < LEAST:
             raise ValueError(f"n_samples={len(table)}, while members need at least {LEAST} rows")
         weight = self._weights(y, sample_weight, len(table))
         preset = PRESETS[self.preset] if isinstance(self.preset, str) else self.preset
-        task, encoding = self._task(y, weight), self._encoding(table)
+        task = self._task(y, weight)
+        objective, encoding = Objective.of(self.metric, task), self._encoding(table)
         x = encoding.encode(table, master(floating(DTYPE)))
         seed = int(check_random_state(self.random_state).randint(2**31))
         rows = Rows(x, np.asarray(task.encode(y)), weight)
@@ -99,7 +106,7 @@ class TabularEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         deadline = None if self.time_limit is None else began + self.time_limit
         self.ensemble_ = train_ensemble(
             rows, task, encoding.code_levels, preset, get_backend(self.device), DTYPE, seed,
-            groups=groups, deadline=deadline, verbose=self.verbose,
+            groups=groups, deadline=deadline, verbose=self.verbose, objective=objective,
         )  # fmt: skip
         names = getattr(self, "feature_names_in_", None)
         self.model_ = Model(
@@ -107,6 +114,7 @@ class TabularEstimator(BaseEstimator, ABC):  # type: ignore[misc]
             self.ensemble_.task,
             feature_names=None if names is None else tuple(map(str, names)),
             target_name=target,
+            metrics=objective.reported(),
             encoding=encoding,
         )
         return self
@@ -137,7 +145,9 @@ class TabularEstimator(BaseEstimator, ABC):  # type: ignore[misc]
     def _table(self, X: Any, reset: bool) -> Table:
         """Return X as a table. Raises scikit-learn's errors for other columns than those of `fit`."""
         self._is_matrix = self._is_matrix and not reset
-        if not issparse(X) and is_named(X):  # a DOK matrix is a dict
+        if not issparse(X) and is_named(with_distinct_names(X)):  # a DOK matrix is a dict
+            if len(getattr(X, "shape", ())) != 2:
+                return self._of_columns(table_of(X, "X"), reset)
             _check_feature_names(self, X, reset=reset)
             _check_n_features(self, X, reset=reset)
             return table_of(X, "X")
@@ -149,21 +159,64 @@ class TabularEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         )  # fmt: skip
         return table_of(x, "X")
 
+    def _of_columns(self, table: Table, reset: bool) -> Table:
+        """Return the table of a dict, of dicts or of records, of which scikit-learn reads no names.
+
+        After `fit`, its columns are found by name, in any order and among others.
+        """
+        require_distinct(table.names, "X")
+        if reset:
+            self.feature_names_in_ = np.asarray(table.names, object)
+            self.n_features_in_ = len(table.names)
+        return table
+
     def _outputs(self, X: Any) -> HostArray:
         """Return what the joined network says for raw rows: probabilities, or standardized numbers."""
         check_is_fitted(self)
         return self.model_.outputs(self._table(host(X), False))
 
+    def _score(self, X: Any, y: Any, sample_weight: Any) -> float:
+        """Return the metric for rows X and their targets, negative if lower values are better."""
+        z, y = self._outputs(X), self._checked_targets(host(y))
+        check_consistent_length(z, y)
+        task, weight = self.model_.task, None if sample_weight is None else np.asarray(host(sample_weight))
+        goal = Objective.of(self.metric, task)
+        value = goal.score(
+            np.asarray(task.encode(y)), predictions_of(task, np.asarray(z, np.float64)), weight
+        )
+        return value if goal.criterion is None or goal.criterion.higher_is_better else -value
+
     # ------------------------------------------------------------------ what was decided
 
     def explain(self) -> str:
-        """Return a text: what each kind of member scored out of fold, which were chosen, and what is read."""
+        """Return a text: what decided about the members, what each of them is, and which columns count.
+
+        Importances of many columns are left out; `feature_importances_` computes them.
+        """
         check_is_fitted(self)
         found, encoding = self.ensemble_, self.model_.encoding
         assert encoding is not None  # always fitted
+        affordable = hasattr(self, "_importances") or are_cheap(self.model_, found)
+        skipped = "" if affordable else "that would take long; feature_importances_ computes them"
         lines = explained(found, len(encoding.outputs), self.n_features_in_)
+        lines += details(found, self.importances_ if affordable else None, skipped)
         lines += [f"left out: {name!r}, {reason}" for name, reason in self.left_out_.items()]
         return "\n".join(lines)
+
+    @property
+    def importances_(self) -> Importances:
+        """How much the error out of fold rises when a column is permuted, with deviations and names."""
+        check_is_fitted(self)
+        if not hasattr(self, "_importances"):
+            encoding = self.model_.encoding
+            assert encoding is not None  # always fitted
+            self._importances = importances_of(self.model_, self.ensemble_, encoding.columns)
+        return self._importances
+
+    @property
+    def feature_importances_(self) -> HostArray:
+        """Importances (n_features,) of the columns of X; computed when they are first asked for."""
+        return np.asarray(self.importances_.mean)
 
     def to_model(self) -> Model:
         """Return the encoding, the joined network and the task, which can be exported."""

@@ -9,6 +9,8 @@ import numpy as np
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.backends import Backend
 from ffnn_gpu.estimators.tabular import calibration
+from ffnn_gpu.estimators.tabular.criterion import Objective
+from ffnn_gpu.estimators.tabular.held_out_rows import HeldOutRows
 from ffnn_gpu.estimators.tabular.joined import joined, task_of_means
 from ffnn_gpu.estimators.tabular.members import Member, Plan, Rows, train_members
 from ffnn_gpu.estimators.tabular.out_of_fold import OutOfFold
@@ -30,13 +32,16 @@ class Ensemble:
         task: of that network.
         members: all trained members.
         weights: name of each chosen recipe → its share.
-        errors: name of each recipe → its error out of fold: the log loss, or the root mean squared error in
-            standard deviations of the target.
+        errors: name of each recipe → its error out of fold, lower for a better one: the log loss, or the root
+            mean squared error in standard deviations of the target; with a metric, that or 1 − metric.
         error: of the weighted mean.
+        objective: gives both.
+        scores, score: as errors and error, but the metric itself.
         temperature: T, by which the logits are divided; 1 for a regression.
         index: the rows that `out_of_fold` is for, ascending.
         out_of_fold: probabilities or numbers for these rows, by members that were not trained on them.
         residuals: of a regression, |y − ŷ| (n, K) out of fold, sorted, in standard deviations; else None.
+        sample: some of these rows, encoded, for importances.
         signal: the signal that ended the training early, or None.
     """
 
@@ -46,10 +51,14 @@ class Ensemble:
     weights: dict[str, float]
     errors: dict[str, float]
     error: float
+    objective: Objective
+    scores: dict[str, float]
+    score: float
     temperature: float
     index: HostArray
     out_of_fold: HostArray
     residuals: HostArray | None
+    sample: HeldOutRows
     signal: int | None
 
 
@@ -62,6 +71,7 @@ def fit_ensemble(
     backend: Backend,
     dtype: str = "float32",
     seed: int = 0,
+    objective: Objective | None = None,
     **training: Any,
 ) -> Ensemble:
     """Train each recipe once without each fold, and return the best weighted mean of the recipes.
@@ -69,6 +79,8 @@ def fit_ensemble(
     Args:
         folds: (n,) the fold of each row, or −1 for a row that no member reads.
         levels: the numbers of categories of the codes in the last columns of x.
+        objective: what decides about epochs and recipes; None for the losses of the task. The temperature is
+            chosen by the log loss in every case.
         training: deadline, callback, done and store of `train_members`.
 
     Raises:
@@ -81,24 +93,34 @@ def fit_ensemble(
         for place, recipe in enumerate(recipes)
         for fold in range(count)
     ]
-    members, signal = train_members(plans, rows, folds, task, levels, backend, dtype, **training)
+    goal = Objective(task) if objective is None else objective
+    members, signal = train_members(
+        plans, rows, folds, task, levels, backend, dtype, objective=goal, **training
+    )
     if not members and signal is not None:
         raise Interrupted(signal, "the training before any member was trained")
     held = OutOfFold.of(members, rows, folds, task)
     predictions = {name: held.predictions(name) for name in held.outputs}
-    errors = {name: held.error(p) for name, p in predictions.items()}
-    weights = greedy(predictions, held.error)
+    errors, scores = (
+        {name: measure(held.y, p, held.weight) for name, p in predictions.items()}
+        for measure in (goal.error, goal.score)
+    )
+    weights = greedy(predictions, lambda p: goal.error(held.y, p, held.weight))
 
     def mean_at(T: float) -> HostArray:
         terms = [w * held.predictions(name, T) for name, w in weights.items()]
         return np.asarray(np.sum(terms, axis=0))
 
     regression = task.kind == "regression"
-    T = 1.0 if regression else calibration.temperature(lambda T: held.error(mean_at(T)))
+    T = 1.0
+    if not regression:
+        T = calibration.temperature(lambda T: goal.loss(held.y, mean_at(T), held.weight))
     mean = mean_at(T)
-    residuals = calibration.thinned(held.y - mean, held.weight) if regression else None
+    residuals = calibration.ordered(held.y - mean, held.weight) if regression else None
     network = joined(members, weights, task, T, backend)
+    error, score = (measure(held.y, mean, held.weight) for measure in (goal.error, goal.score))
+    sample = HeldOutRows.of(rows, folds, held.index, seed)
     return Ensemble(
-        network, task_of_means(task), members, weights, errors, held.error(mean), T, held.index, mean,
-        residuals, signal,
+        network, task_of_means(task), members, weights, errors, error, goal, scores, score, T, held.index,
+        mean, residuals, sample, signal,
     )  # fmt: skip

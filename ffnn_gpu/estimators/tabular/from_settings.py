@@ -13,6 +13,7 @@ from ffnn_gpu.estimators.durations import seconds_of
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.settings import TrainConfig
 from ffnn_gpu.estimators.split import Part
+from ffnn_gpu.estimators.tabular.criterion import Objective
 from ffnn_gpu.estimators.tabular.fit_ensemble import Ensemble
 from ffnn_gpu.estimators.tabular.folds import number_of_folds
 from ffnn_gpu.estimators.tabular.members import Member, Rows
@@ -50,10 +51,11 @@ def fit_tabular(
     task = model.task.with_limits_of(training.y[_used(training)])
     rows = Rows(np.asarray(model.features(training.x)), np.asarray(task.encode(training.y)))
     rows = rows._replace(weight=_weights(config, rows, task.outputs, training.weight))
+    objective = Objective.of(config.metric, task)
     ensemble = train_ensemble(
         rows, task, model.encoding.code_levels if model.encoding else (), PRESETS[config.preset],
         model.network.backend, config.dtype, config.seed, groups=training.group, deadline=deadline,
-        verbose=verbose, folder=folder, done=done,
+        verbose=verbose, folder=folder, done=done, objective=objective,
     )  # fmt: skip
     return replace(model, network=ensemble.network, task=ensemble.task), ensemble
 

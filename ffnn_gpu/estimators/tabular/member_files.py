@@ -19,13 +19,18 @@ from ffnn_gpu.training.history import History
 class MemberFiles(Store):
     """One checkpoint for each member in a folder, with its history and checksums of what it was made of.
 
-    folds: (n,) the fold of each row.
+    Args:
+        folds: (n,) the fold of each row.
+        metric: what decides which epoch of a member is kept; "" for the validation loss.
     """
 
-    def __init__(self, folder: Path, backend: Backend, rows: Rows, folds: HostArray) -> None:
+    def __init__(
+        self, folder: Path, backend: Backend, rows: Rows, folds: HostArray, metric: str = ""
+    ) -> None:
         self.folder = folder
         dealt = zlib.crc32(np.ascontiguousarray(folds).view(np.uint8).data)
-        self.made_of = {**fingerprints(backend, rows, None), "folds (checksum)": dealt}
+        known = {**fingerprints(backend, rows, None), "folds (checksum)": dealt}
+        self.made_of = known | {"metric": metric or None}
 
     def load(self, plan: Plan, backend: Backend) -> tuple[Network, History] | None:
         """Return the network and the history in the file of this plan, None without one.

@@ -12,6 +12,8 @@ import numpy as np
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.backends import Backend
 from ffnn_gpu.errors import DivergedError
+from ffnn_gpu.estimators.tabular.best_epoch import BestEpoch
+from ffnn_gpu.estimators.tabular.criterion import Objective, predictions_of
 from ffnn_gpu.estimators.tabular.recipes import Recipe
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.nn.network import Network
@@ -34,6 +36,10 @@ class Rows(NamedTuple):
         found = self.x[index], self.y[index]
         return found if self.weight is None else (*found, self.weight[index])
 
+    def weight_at(self, index: HostArray) -> HostArray | None:
+        """Return the weights of these rows, None without weights."""
+        return None if self.weight is None else self.weight[index]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -50,7 +56,12 @@ class Plan:
 class Member(NamedTuple):
     """A trained member: its network, its history, and its outputs for the rows of its fold.
 
-    is_whole: every epoch of its recipe was trained.
+    Attributes:
+        history: a row per epoch; val_loss is the loss that was trained, with label smoothing.
+        is_whole: every epoch of its recipe was trained.
+        loss: of the rows of its fold, without label smoothing: the log loss, or the mean squared error in
+            standard deviations of the target.
+        score: of the rows of its fold, by the metric of the ensemble.
     """
 
     plan: Plan
@@ -58,6 +69,8 @@ class Member(NamedTuple):
     history: History
     held_out: HostArray
     is_whole: bool
+    loss: float
+    score: float
 
 
 class Store:
@@ -103,6 +116,7 @@ def train_members(
     callback: Callable[[Plan], Sequence[Callback]] = lambda plan: (),
     done: Callable[[Member], None] = lambda member: None,
     store: Store = Store(),
+    objective: Objective | None = None,
 ) -> tuple[list[Member], int | None]:
     """Train one network for each plan on the rows of other folds; keep the weights of its best epoch.
 
@@ -118,6 +132,7 @@ def train_members(
         callback: gives each member its callbacks.
         done: called in this thread with each member when it and those before it are trained.
         store: members that it has are not trained again. Those that were stopped early are not kept.
+        objective: with a metric, it decides which epoch is the best one; else the validation loss does.
 
     Returns:
         The trained members in the order of the plans, and the signal (Ctrl-C …) that ended the training.
@@ -126,6 +141,7 @@ def train_members(
         DivergedError: the loss of every member became infinite.
     """
     alone, members, failure, failed = backend.alone(), [], None, threading.Event()
+    goal = Objective(task) if objective is None else objective
     with Interrupt() as interrupt, ThreadPoolExecutor(max(1, backend.runs_at_once)) as threads:
 
         def over() -> bool:
@@ -134,13 +150,12 @@ def train_members(
 
         def train(plan: Plan) -> Member | DivergedError | None:
             if (kept := store.load(plan, alone)) is not None:
-                network, history = kept
-                return Member(plan, network, history, network.predict(rows.x[folds == plan.fold]), True)
+                return _member(plan, *kept, True, rows, folds, goal)
             if over() and (plan is not plans[0] or interrupt.signal is not None or failed.is_set()):
                 return None
             try:
-                callbacks = [Released(), BestWeights(), Until(over), *callback(plan)]
-                found = _trained(plan, rows, folds, task, levels, alone, dtype, callbacks)
+                callbacks = [Released(), _best(plan, rows, folds, goal), Until(over), *callback(plan)]
+                found = _trained(plan, rows, folds, goal, levels, alone, dtype, callbacks)
                 if isinstance(found, Member) and found.is_whole:
                     store.save(found)
                 return found
@@ -166,14 +181,14 @@ def _trained(
     plan: Plan,
     rows: Rows,
     folds: HostArray,
-    task: Task,
+    objective: Objective,
     levels: Sequence[int],
     backend: Backend,
     dtype: str,
     callbacks: list[Callback],
 ) -> Member | DivergedError:
-    recipe, n_in = plan.recipe, rows.x.shape[1]
-    task, is_held = recipe.task(task), folds == plan.fold
+    recipe, n_in, given = plan.recipe, rows.x.shape[1], rows
+    task, is_held = recipe.task(objective.task), folds == plan.fold
     held_out, inside = np.flatnonzero(is_held), np.flatnonzero(~is_held & (folds >= 0))
     network = Network(n_in, recipe.layers(levels, n_in - len(levels), task), backend, dtype, plan.seed)
     recipe.initialize(network, rows.x, inside, plan.seed)
@@ -192,7 +207,32 @@ def _trained(
             callbacks=callbacks,
             verbose=0,
         )
-        held = network.predict(rows.x[held_out])
-        return Member(plan, network, history, held, len(history) == epochs)
+        return _member(plan, network, history, len(history) == epochs, given, folds, objective)
     except DivergedError as error:
         return error
+
+
+def _best(plan: Plan, rows: Rows, folds: HostArray, objective: Objective) -> Callback:
+    """Return what keeps the weights of the best epoch of a member."""
+    if objective.criterion is None:
+        return BestWeights()
+    held = np.flatnonzero(folds == plan.fold)
+    return BestEpoch(objective, rows.x[held], rows.y[held], rows.weight_at(held))
+
+
+def _member(
+    plan: Plan,
+    network: Network,
+    history: History,
+    is_whole: bool,
+    rows: Rows,
+    folds: HostArray,
+    objective: Objective,
+) -> Member:
+    """Return a trained network as a member, with its outputs for its fold and what they are worth."""
+    held = np.flatnonzero(folds == plan.fold)
+    z, y, weight = network.predict(rows.x[held]), rows.y[held], rows.weight_at(held)
+    p = predictions_of(objective.task, np.asarray(z, np.float64))
+    with np.errstate(over="ignore", invalid="ignore"):  # of a member that is almost infinite
+        loss, score = objective.loss(y, p, weight), objective.score(y, p, weight)
+    return Member(plan, network, history, z, is_whole, loss, score)

@@ -1,16 +1,14 @@
 """Predictions for rows by members that were not trained on them."""
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.estimators.tabular.criterion import predictions_of
 from ffnn_gpu.estimators.tabular.members import Member, Rows
 from ffnn_gpu.estimators.task import Task
-
-FLOOR = 1e-7  # probability in a log loss; float32 outputs can be 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,24 +50,11 @@ class OutOfFold:
                 for fold in covered:
                     z[folds == fold] = held[name][fold]
                 outputs[name] = z[index]
-        weight = None if rows.weight is None else rows.weight[index]
-        return cls(task, index, outputs, rows.y[index], weight)
+        return cls(task, index, outputs, rows.y[index], rows.weight_at(index))
 
     def predictions(self, name: str, T: float = 1.0) -> HostArray:
         """Return a recipe's probabilities (n, C) or (n, K) for logits divided by T, or its numbers (n, K)."""
-        z = self.outputs[name] / T
-        return z if self.task.kind == "regression" else self.task.probabilities(z)
-
-    def error(self, p: HostArray) -> float:
-        """Return the root mean squared error of numbers, or the log loss of probabilities."""
-        mean = functools.partial(np.average, weights=self.weight)
-        if self.task.kind == "regression":
-            return float(np.sqrt(mean(((p - self.y) ** 2).mean(axis=1))))
-        if self.task.kind == "multilabel":
-            right = np.where(self.y > 0.5, p, 1 - p)
-            return float(mean(-np.log(np.maximum(right, FLOOR)).mean(axis=1)))
-        right = p[np.arange(len(p)), np.asarray(self.y).ravel().astype(int)]
-        return float(mean(-np.log(np.maximum(right, FLOOR))))
+        return predictions_of(self.task, self.outputs[name] / T)
 
 
 def _names(members: Sequence[Member]) -> list[str]:

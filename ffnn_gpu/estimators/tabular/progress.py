@@ -57,7 +57,7 @@ class Progress:
     def done(self, member: Member) -> None:
         """Print a finished member."""
         self.finished += 1
-        count, best = f"{self.finished}/{self.members}", min(member.history["val_loss"], default=float("nan"))
+        count, best = f"{self.finished}/{self.members}", member.loss
         if self.bar is not None:
             shown = max(self.finished, self.bar.tasks[0].completed)  # a member that was kept has no epochs
             self.bar.update(self.task, completed=shown, member=count, latest=f"{member.plan}: {best:.4g}")

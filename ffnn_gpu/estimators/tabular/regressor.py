@@ -25,6 +25,8 @@ class TabularRegressor(RegressorMixin, TabularEstimator):  # type: ignore[misc]
 
     Args:
         preset: "fast", "good" or "best", or a Preset: how many members, and of which kinds.
+        metric: what decides which epochs and which kinds of members are used: "rmse", "mae", "r2", "mse", a
+            metric of ffnn_gpu.metrics or a `Criterion`. None for the squared error.
         time_limit: seconds; then members stop after their epoch, and no other begins. None for no limit.
         categorical_features: columns (names, places or a mask) that are categories although they hold
             numbers; "auto" for none but those that look so.
@@ -39,6 +41,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):  # type: ignore[misc]
         self,
         preset: str | Preset = "good",
         *,
+        metric: Any = None,
         time_limit: float | None = None,
         categorical_features: Any = "auto",
         device: Any = "auto",
@@ -46,6 +49,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):  # type: ignore[misc]
         verbose: Any = 0,
     ) -> None:
         self.preset = preset
+        self.metric = metric
         self.time_limit = time_limit
         self.categorical_features = categorical_features
         self.device = device
@@ -84,6 +88,15 @@ class TabularRegressor(RegressorMixin, TabularEstimator):  # type: ignore[misc]
         middle = task.in_units(outputs)
         ends = np.stack([middle - width, middle + width], axis=-1)
         return np.asarray(ends[:, 0] if self._flat else ends)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the metric for rows X and their numbers y, without a metric R².
+
+        It is negative for a metric of which lower values are better, because scikit-learn takes the highest.
+        """
+        if self.metric is None:
+            return float(super().score(X, y, sample_weight))
+        return self._score(X, y, sample_weight)
 
     @property
     def out_of_fold_(self) -> HostArray:

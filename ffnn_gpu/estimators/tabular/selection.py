@@ -29,7 +29,7 @@ def greedy(
     for _ in range(ROUNDS):
         errors = {name: error((total + p) / (len(chosen) + 1)) for name, p in predictions.items()}
         best = min(errors, key=lambda name: errors[name])
-        if chosen and not errors[best] < least * (1 - margin):
+        if chosen and not errors[best] < least - margin * abs(least):
             break
         chosen.append(best)
         total, least = total + predictions[best], errors[best]

@@ -7,6 +7,7 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.backends import Backend
+from ffnn_gpu.estimators.tabular.criterion import Objective
 from ffnn_gpu.estimators.tabular.fit_ensemble import Ensemble, fit_ensemble
 from ffnn_gpu.estimators.tabular.folds import folds_of
 from ffnn_gpu.estimators.tabular.member_files import MemberFiles
@@ -30,6 +31,7 @@ def train_ensemble(
     verbose: int = 0,
     folder: Path | None = None,
     done: Callable[[Member], None] = lambda member: None,
+    objective: Objective | None = None,
 ) -> Ensemble:
     """Deal the rows to folds, train the members of the preset, and join them.
 
@@ -40,14 +42,18 @@ def train_ensemble(
         verbose: 0 silent, 1 progress on standard error.
         folder: where finished members are kept. Those that it has of the same rows are not trained again.
         done: called with each member.
+        objective: as in `fit_ensemble`.
 
     Raises:
-        DataError: there is one row or one group. The errors of `fit_ensemble`.
+        DataError: there is one row or one group, or a fold does not define the metric. The errors of
+            `fit_ensemble`.
     """
     n = len(rows.y)
     classes = np.asarray(rows.y).ravel() if task.labels is not None else None
     folds = folds_of(n, preset.folds, seed, classes, groups, rows.weight)
-    store = Store() if folder is None else MemberFiles(folder, backend, rows, folds)
+    goal = Objective(task) if objective is None else objective
+    goal.require_defined(rows.y, folds, rows.weight)
+    store = Store() if folder is None else MemberFiles(folder, backend, rows, folds, goal.name)
     with Progress(len(preset.recipes) * (int(folds.max()) + 1), verbose) as progress:
 
         def finished(member: Member) -> None:
@@ -56,5 +62,5 @@ def train_ensemble(
 
         return fit_ensemble(
             rows, folds, task, levels, preset.recipes, backend, dtype, seed, deadline=deadline,
-            callback=progress.callbacks, done=finished, store=store,
+            callback=progress.callbacks, done=finished, store=store, objective=goal,
         )  # fmt: skip

@@ -99,7 +99,8 @@ def _readable(file: Path) -> Iterator[None]:
 
 def _require_same(file: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise ConfigurationError if a study was asked for other settings or data."""
-    old, new = ({"metric": each["metric"], **each["settings"]} for each in (then, now))
+    # The setting of the same name belongs to ensembles.
+    old, new = ({**each["settings"], "metric": each["metric"]} for each in (then, now))
     changed = [f"{name} {old.get(name)!r} → {new[name]!r}" for name in new if old.get(name) != new[name]]
     if not changed and then["space"] != now["space"]:
         spaces = then["space"], now["space"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class Average(Layer):
     Reference: Hansen, Salamon: Neural Network Ensembles (1990), section 3.
     """
 
+    side_by_side: ClassVar[bool] = True
     layers: tuple[Stack, ...]
     weights: tuple[float, ...] | None = None
 

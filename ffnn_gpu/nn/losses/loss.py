@@ -105,6 +105,10 @@ class Loss:
         """Turn outputs into decisions of the targets' form: class indices, 0/1, or the number itself."""
         return z
 
+    def probabilities(self, z: HostArray) -> HostArray:
+        """Turn outputs into probabilities, where this loss reads others; here they stay as they are."""
+        return z
+
     @underflow_is_zero
     def checked_arguments(
         self, backend: Backend, z: Array, y: Any, dz: Array | None, sample_weight: Any
@@ -212,6 +216,14 @@ class SoftmaxCrossEntropy(Loss):
     def decide(self, z: HostArray) -> HostArray:
         classes: HostArray = z.argmax(axis=1)
         return classes
+
+    @underflow_is_zero
+    def probabilities(self, z: HostArray) -> HostArray:
+        """Return softmax(z) in float64."""
+        p = z.astype(np.float64)
+        p = np.exp(p - p.max(axis=1, keepdims=True))
+        normalized: HostArray = p / p.sum(axis=1, keepdims=True)
+        return normalized
 
 
 def require_columns(y: Array, O: int) -> None:

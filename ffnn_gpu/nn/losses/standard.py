@@ -9,6 +9,7 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import require_finite
+from ffnn_gpu.arrays.precision import underflow_is_zero
 from ffnn_gpu.backends import Array, Backend
 from ffnn_gpu.backends.reference.special import magnitude
 from ffnn_gpu.checks import look_up, nearest
@@ -80,6 +81,11 @@ class PointwiseLoss(WithAlpha, Loss):
         if self.threshold is None:
             return z
         return np.where(z > self.threshold, self.decisions[1], self.decisions[0])
+
+    @underflow_is_zero
+    def probabilities(self, z: HostArray) -> HostArray:
+        """Return σ(z) in float64 for the loss that reads logits; other outputs stay as they are."""
+        return sigmoid.value(np, z.astype(np.float64)) if self == binary_cross_entropy_with_logits else z
 
 
 def nonnegative(y: HostArray) -> None:

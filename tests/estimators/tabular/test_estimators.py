@@ -6,16 +6,20 @@ import warnings
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from sklearn.base import clone
+from sklearn.metrics import mean_absolute_error, roc_auc_score
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import ffnn_gpu
-from ffnn_gpu import Model, TabularClassifier, TabularRegressor
-from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu import MLPRegressor, Model, TabularClassifier, TabularRegressor
+from ffnn_gpu.errors import ConfigurationError, DataError
+from ffnn_gpu.estimators.tabular import members as members_module
+from ffnn_gpu.estimators.tabular.criterion import Criterion
 from ffnn_gpu.estimators.tabular.recipes import Plain, Preset
 
 pytestmark = pytest.mark.filterwarnings("ignore:left out")
@@ -353,3 +357,127 @@ def test_probabilities_sum_to_1_in_float64():
     three = np.where(PRICE > 40, "dear", CLASS)
     p = TabularClassifier(TINY, random_state=0).fit(FRAME, three).predict_proba(FRAME)
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-14)
+
+
+def test_metric_is_what_is_reported_and_scored():
+    y = (PRICE.median() < PRICE).astype(int)
+    fitted = without_warnings(TabularClassifier(TINY, metric="auc", random_state=0), y)
+    p = fitted.out_of_fold_[:, 1]
+    assert fitted.ensemble_.score == pytest.approx(roc_auc_score(y, p), rel=1e-9)
+    assert fitted.ensemble_.error == pytest.approx(1 - fitted.ensemble_.score)
+    assert fitted.score(FRAME, y) == pytest.approx(
+        roc_auc_score(y, fitted.predict_proba(FRAME)[:, 1]), rel=1e-9
+    )
+    assert fitted.model_.metrics == ("roc_auc", "accuracy")
+    assert fitted.model_.evaluate(FRAME, y)["roc_auc"] == pytest.approx(fitted.score(FRAME, y), rel=1e-9)
+    assert "members, roc_auc out of fold:" in fitted.explain()
+
+
+def test_score_is_negative_for_a_metric_of_which_lower_values_are_better():
+    fitted = without_warnings(TabularRegressor(TINY, metric="mae", random_state=0), PRICE)
+    wanted = mean_absolute_error(PRICE, fitted.predict(FRAME))
+    assert fitted.score(FRAME, PRICE) == pytest.approx(-wanted, rel=1e-9)
+    weight = RNG.random(N)
+    wanted = mean_absolute_error(PRICE, fitted.predict(FRAME), sample_weight=weight)
+    assert fitted.score(FRAME, PRICE, weight) == pytest.approx(-wanted, rel=1e-9)
+    assert fitted.ensemble_.score == pytest.approx(mean_absolute_error(PRICE, fitted.out_of_fold_), rel=1e-9)
+
+
+def test_criterion_of_the_caller_decides_and_is_cloned():
+    def worst(y, prediction):
+        return np.abs(y - prediction).max()
+
+    given = TabularRegressor(TINY, metric=Criterion(worst, higher_is_better=False), random_state=0)
+    assert clone(given).get_params()["metric"] == given.metric
+    fitted = without_warnings(clone(given), PRICE)
+    assert fitted.ensemble_.score == pytest.approx(np.abs(PRICE - fitted.out_of_fold_).max(), rel=1e-9)
+    assert fitted.model_.metrics == ()
+
+
+def test_metric_that_does_not_fit_is_refused_before_training(monkeypatch):
+    monkeypatch.setattr(members_module, "fit", lambda *args, **named: pytest.fail("fit was called"))
+    rare = np.where(np.arange(N) == 5, "rare", "often")
+    for estimator, y, message in (
+        (TabularRegressor(TINY, metric="auc"), PRICE, "metric 'roc_auc' does not fit a regression task"),
+        (TabularClassifier(TINY, metric="rmse"), CLASS, "metric 'rmse' does not fit a binary task"),
+        (TabularClassifier(TINY, metric=max), CLASS, "nothing says whether its lower or its higher values"),
+        (
+            TabularClassifier(TINY, metric="auc"),
+            rare,
+            "fold . of 2 holds 150 rows, which do not define roc_auc",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            estimator.fit(FRAME, y)
+
+
+def test_explanation_has_members_interval_importances_and_columns(regressor):
+    text = regressor.explain()
+    for member in regressor.ensemble_.members:
+        assert f"seed {member.plan.seed}  {member.score:.4f}" in text
+    width = np.diff(regressor.predict_interval(FRAME[:1]))[0] / 2
+    assert f"90% of the errors out of fold are below {width.item():.6g}"[:50] in text
+    first, mean, _ = regressor.importances_.by_size[0]
+    assert first == "area" and f"  area {mean:+30.4f}".replace(" ", "") in text.replace(" ", "")
+    assert "left out: 'id'" in text
+
+
+ROWS_OF_DICTS = [
+    {name: None if pd.isna(cell) else cell for name, cell in row.items()} for row in FRAME.to_dict("records")
+]
+
+
+def test_dict_of_columns_and_dicts_of_rows_are_tables(regressor):
+    columns = {name: [row[name] for row in ROWS_OF_DICTS] for name in FRAME.columns}
+    wanted = regressor.predict(FRAME)
+    for given in (columns, ROWS_OF_DICTS):
+        fitted = without_warnings_of(TabularRegressor(TINY, random_state=0), given)
+        assert [*fitted.feature_names_in_] == [*FRAME.columns] and fitted.n_features_in_ == FRAME.shape[1]
+        for rows in (given, FRAME):
+            np.testing.assert_array_equal(fitted.predict(rows), wanted)
+    mixed = dict(reversed(columns.items())) | {"more": [1] * N}
+    np.testing.assert_array_equal(regressor.predict(mixed), wanted)  # by name, among others
+    del mixed["area"]
+    with pytest.raises(ValueError, match="X lacks these columns, which the model was trained on: 'area'"):
+        regressor.predict(mixed)
+
+
+def without_warnings_of(estimator, X):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return estimator.fit(X, PRICE)
+
+
+def test_records_are_a_table():
+    records = np.array(
+        [(k / 7, "Ulm" if k % 2 else "Bonn") for k in range(40)], [("x", float), ("town", "U4")]
+    )
+    fitted = TabularRegressor(TINY, random_state=0).fit(records, np.arange(40.0))
+    assert [*fitted.feature_names_in_] == ["x", "town"] and fitted.predict(records[:3]).shape == (3,)
+
+
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+@pytest.mark.parametrize("kind", [TabularRegressor, MLPRegressor])
+def test_columns_of_one_name_are_refused(kind):
+    X = pd.DataFrame(RNG.normal(size=(40, 3)), columns=["a", "b", "a"])
+    given = [X, pa.table([X.iloc[:, k].to_numpy() for k in range(3)], names=["a", "b", "a"])]
+    message = "X: several columns are called 'a'; each column needs a name of its own"
+    for frame in given:
+        with pytest.raises(DataError, match=message):
+            kind().fit(frame, np.arange(40.0))
+    fitted = (kind(LINEAR) if kind is TabularRegressor else kind(max_iter=2)).fit(
+        X.set_axis(["a", "b", "c"], axis=1), X.iloc[:, 0]
+    )
+    for frame in given:
+        with pytest.raises(DataError, match=message):
+            fitted.predict(frame)
+    if kind is TabularRegressor:
+        with pytest.raises(DataError, match="several columns are called '1'"):
+            kind().fit({1: [1.0] * 9, "1": [2.0] * 9}, np.arange(9.0))
+
+
+def test_intervals_of_high_coverage_are_finite_with_enough_rows():
+    X = RNG.normal(size=(2600, 1))
+    fitted = TabularRegressor(LINEAR, random_state=0).fit(X, X[:, 0] + RNG.normal(size=2600))
+    assert np.isfinite(fitted.predict_interval(X[:3], coverage=0.9996)).all()
+    assert np.isinf(fitted.predict_interval(X[:3], coverage=0.9999)).all()

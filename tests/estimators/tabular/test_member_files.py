@@ -66,6 +66,14 @@ OTHERS = {
 }
 
 
+def test_member_that_another_metric_has_chosen_is_refused(tmp_path):
+    trained(tmp_path)
+    with pytest.raises(
+        IncompatibleCheckpointError, match=r"two_layers-2.safetensors was written with other metric;"
+    ):
+        MemberFiles(tmp_path, BACKEND, ROWS, FOLDS, "roc_auc").load(PLAN, BACKEND)
+
+
 @pytest.mark.parametrize("what", OTHERS)
 def test_a_member_of_something_else_is_refused(tmp_path, what):
     trained(tmp_path)

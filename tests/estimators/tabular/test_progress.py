@@ -15,7 +15,7 @@ pytest.importorskip("rich")
 def test_bar_counts_trained_and_kept_members_once(monkeypatch):
     monkeypatch.setattr(progress, "is_terminal", lambda: True)
     plan = Plan(Plain(name="linear"), 0, 0)
-    member = SimpleNamespace(plan=plan, history=History([{"val_loss": 0.5, "seconds": 1.0}]))
+    member = SimpleNamespace(plan=plan, history=History([{"seconds": 1.0}]), loss=0.5)
     with progress.Progress(3, 1) as shown:
 
         def completed():

@@ -56,3 +56,11 @@ def test_order_of_the_candidates_does_not_matter():
         for order in itertools.permutations(candidates.items())
     }
     assert len(every) == 1
+
+
+@pytest.mark.parametrize("shift", [0.0, -10.0])
+def test_error_below_zero_falls_by_its_share_too(shift):
+    """A metric of the caller may have any sign."""
+    candidates = {"a": noisy(1, 1), "b": noisy(1, 2)}
+    assert set(greedy(candidates, lambda p: error(p) + shift, margin=1e-3)) == {"a", "b"}
+    assert greedy(candidates, lambda p: error(p) + shift, margin=0.5) == {"a": 1.0}

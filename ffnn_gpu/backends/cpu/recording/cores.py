@@ -7,12 +7,15 @@ each other.
 import math
 import os
 from pathlib import Path
+from typing import Any
 
+from ffnn_gpu.checks import is_whole
 from ffnn_gpu.errors import ConfigurationError
 
 THREADS = "FFNN_GPU_THREADS"  # environment variables: ours, and those of numerical libraries
 LOCAL_RANKS = "FFNN_GPU_LOCAL_RANKS"  # set by the communicator: the number of ranks on this machine
 LIBRARIES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+MOST_THREADS = 1024  # more than the cores of any machine; each needs memory of its own
 CONTROL_GROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
@@ -56,9 +59,19 @@ def environment_threads() -> int:
 def threads_set() -> int:
     """Return the number in FFNN_GPU_THREADS, 0 if it is not set. Raises ConfigurationError."""
     text = os.environ.get(THREADS, "").strip()
-    if text and not (text.isdecimal() and int(text)):
-        raise ConfigurationError(f"{THREADS} must be a whole number from 1 on, not {text!r}")
+    if text and not (text.isdecimal() and 1 <= int(text) <= MOST_THREADS):
+        raise _no_threads(THREADS, text)
     return int(text or 0)
+
+
+def require_threads(value: Any) -> None:
+    """Raise ConfigurationError unless value is a whole number from 1 to MOST_THREADS."""
+    if not is_whole(value) or not 1 <= value <= MOST_THREADS:
+        raise _no_threads("threads", value)
+
+
+def _no_threads(what: str, value: Any) -> ConfigurationError:
+    return ConfigurationError(f"{what} must be a whole number from 1 to {MOST_THREADS:,}, not {value!r}")
 
 
 def local_ranks() -> int:

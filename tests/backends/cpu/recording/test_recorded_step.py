@@ -848,14 +848,20 @@ def test_idle_threads_do_not_spin(monkeypatch):
     assert time.process_time() - began < 0.1
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5"])
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", "1025"])
 def test_invalid_number_of_threads_raises(text, monkeypatch):
     monkeypatch.setenv("FFNN_GPU_THREADS", text)
     network, ws = made(PLAIN)
     with pytest.raises(
-        ConfigurationError, match=f"FFNN_GPU_THREADS must be a whole number from 1 on, not '{text}'"
+        ConfigurationError, match=f"FFNN_GPU_THREADS must be a whole number from 1 to 1,024, not '{text}'"
     ):
         train_step(network, softmax_cross_entropy, SGD(0.1), *batch(), ws)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2", float("nan"), 10**9])
+def test_invalid_number_of_threads_of_a_backend_raises(threads):
+    with pytest.raises(ConfigurationError, match=f"threads must be .* from 1 to 1,024, not {threads!r}"):
+        CompiledBackend(threads)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
