@@ -1,4 +1,4 @@
-"""`ffnn-gpu train --model tabular` writes a run of members, continues, and refuses before it writes."""
+"""`ffnn-gpu train` of a table writes a run of members, continues, and refuses before it writes."""
 
 import csv
 import json
@@ -13,11 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 import ffnn_gpu
-from ffnn_gpu.cli import ensemble, result
+from ffnn_gpu.cli import result
 from ffnn_gpu.cli.commands import main
 from ffnn_gpu.cli.settings import TrainConfig, read_toml
 from ffnn_gpu.data import readers
-from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.split import split_rows
 from ffnn_gpu.estimators.tabular import members as members_module
@@ -41,7 +40,8 @@ TINY = Preset(
     ),
     3,
 )
-WORDS = ("train", "t.csv", "--target", "label", "--drop", "price", "--model", "tabular", "--device", "numpy")
+DEFAULT = ("train", "t.csv", "--target", "label", "--drop", "price", "--device", "numpy")
+WORDS = (*DEFAULT, "--model", "tabular")
 FILES = {
     "checkpoint", "config.toml", "history.csv", "metrics.jsonl", "model.safetensors", "result.json",
 }  # fmt: skip
@@ -93,9 +93,10 @@ def kept(folder="out"):
 
 
 def without_seconds(found):
-    """Return the report without its folder and without durations."""
+    """Return the report without durations, and without the reason for the model: a resumed run has another."""
     if isinstance(found, dict):
-        return {name: without_seconds(each) for name, each in found.items() if name != "seconds"}
+        left_out = ("seconds", "model_reason")
+        return {name: without_seconds(each) for name, each in found.items() if name not in left_out}
     return [*map(without_seconds, found)] if isinstance(found, list) else found
 
 
@@ -154,16 +155,17 @@ class Send(Callback):
             time.sleep(0.2)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_ensemble_is_continued_as_if_it_had_not_been(number, no_plots, monkeypatch):
+@pytest.mark.parametrize(("number", "words"), [(signal.SIGINT, WORDS), (signal.SIGTERM, DEFAULT)])
+def test_interrupted_ensemble_is_continued_as_if_it_had_not_been(number, words, no_plots, monkeypatch):
+    """What was trained makes an ensemble, also where the command itself has chosen the model."""
     monkeypatch.setenv("FFNN_GPU_THREADS", "1")
-    done(*WORDS, "--out", "whole", "--quiet")
+    done(*words, "--out", "whole", "--quiet")
     with monkeypatch.context() as patch:
         fourth = TINY.recipes[1].name, 0
         patch.setattr(
             Progress, "callbacks", lambda _, plan: [Send(number)] * ((plan.recipe.name, plan.fold) == fourth)
         )
-        stopped = run(*WORDS, "--out", "out")
+        stopped = run(*words, "--out", "out")
     assert stopped.exit_code == 128 + number
     assert f"interrupted by {signal.Signals(number).name}; to continue:" in stopped.stdout
     assert "4 of 6 members, 1 of them stopped early, in" in stopped.stdout
@@ -282,12 +284,10 @@ def test_wrong_settings_are_refused_and_leave_nothing(case):
 
 
 def test_several_ranks_are_refused(monkeypatch):
-    with pytest.raises(ConfigurationError, match="in one process, not in 3; start it without mpiexec"):
-        ensemble.require_one_process(SimpleNamespace(size=3))
     asked = []
-    monkeypatch.setattr("ffnn_gpu.cli.train.require_one_process", asked.append)
+    monkeypatch.setattr("ffnn_gpu.cli.train.require_fitting", lambda _, processes: asked.append(processes))
     assert run(*WORDS, "--weight", "none").exit_code == 3  # after the question, before anything is written
-    assert [ranks.size for ranks in asked] == [1]
+    assert asked == [1]
 
 
 def test_a_search_for_an_ensemble_is_refused():
@@ -330,3 +330,39 @@ def test_train_table_trains_the_ensemble_of_the_command(no_plots):
     assert made.test == report()["test"] and made.rows == report()["rows"]
     assert without_seconds(made.history.rows) == without_seconds(report()["ensemble"]["members"])
     assert made.ensemble.weights == report()["ensemble"]["weights"]
+
+
+def test_command_chooses_the_model_and_says_why(no_plots):
+    """A run of the chosen model is that of --model tabular; `config.toml` holds the choice."""
+    found = done(*DEFAULT, "--out", "out")
+    assert "model tabular, an ensemble of networks: the data are a table\n" in found.stderr
+    assert (report()["model"], report()["model_reason"]) == ("tabular", "the data are a table")
+    assert done("info", "out").stdout.startswith("model     an ensemble of networks: the data are a table\n")
+    assert read_toml("out/config.toml")["model"] == "tabular"
+    other = done(*WORDS, "--out", "explicit")
+    assert "model tabular" not in other.stderr
+    assert report("explicit")["model_reason"] == "model = 'tabular' is set"
+    assert_equal_runs("explicit", "out")
+    again = done("train", "--resume", "--out", "out", "--model", "auto", "--quiet")  # nothing is left to do
+    assert again.stderr == "" and report()["model"] == "tabular"
+
+
+def test_a_setting_of_one_network_has_one_trained_also_with_its_default_value(no_plots):
+    """Given as a flag, by --set, in a file, or in a config.toml that is older than the setting `model`."""
+    few = (*DEFAULT, "--hidden", "4", "--epochs", "1")
+    found = done(*few, "--out", "out")
+    assert "model mlp, one network: an ensemble has no hidden, epochs\n" in found.stderr
+    saved = read_toml("out/config.toml")
+    assert saved["model"] == report()["model"] == "mlp" and report()["epochs"] == 1
+    lines = Path("out/config.toml").read_text("utf-8").splitlines(keepends=True)
+    old = "".join(line for line in lines if line.split(" = ")[0] not in ("model", "preset", "time_limit"))
+    Path("old.toml").write_text(old, encoding="utf-8")
+    done("train", "--config", "old.toml", "--out", "again", "--quiet")
+    np.testing.assert_array_equal(numbers("again")["0.W"], numbers()["0.W"])
+    Path("out/config.toml").write_text(old, encoding="utf-8")
+    done("train", "--resume", "--out", "out", "--epochs", "2", "--quiet")
+    assert report()["epochs"] == 2 and read_toml("out/config.toml")["model"] == "mlp"
+    for words in (("--epochs", "30"), ("--set", "epochs=30")):
+        refused_later = run(*DEFAULT, *words, "--weight", "price", "--out", "new", "--preset", "fast")
+        assert "epochs is for one network, and preset for an ensemble" in refused_later.stderr
+    assert not os.path.exists("new")
