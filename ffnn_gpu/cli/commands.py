@@ -83,6 +83,9 @@ def train_command(
     also .gz and .zst), .parquet, .jsonl, a table of a DuckDB database (sales.duckdb:orders), a pattern such
     as 'sales/*.parquet', or - for standard input. --query takes the place of DATA.
 
+    A table trains an ensemble of networks, and an array one network. A setting of one network, such as
+    --hidden or --epochs, trains one network in every case. --model decides.
+
     If a setting is given in several places, the later one wins: --config, FFNN_GPU_DEVICE (the device),
     --set, its own flag.
 

@@ -131,7 +131,8 @@ def one_network(config: TrainConfig) -> TrainConfig:
     """Return the settings with model = 'mlp' for a search. Raises ConfigurationError for an ensemble."""
     if config.model == ENSEMBLE:
         raise ConfigurationError(
-            "a search tunes the settings of one network; model = 'tabular' has none of them. Leave model out"
+            "a search tunes the settings of one network; model = 'tabular' has none of them. "
+            "Use model = 'mlp'"
         )
     config = msgspec.structs.replace(config, model=NETWORK)
     require_fitting(config)

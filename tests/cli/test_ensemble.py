@@ -93,7 +93,7 @@ def kept(folder="out"):
 
 
 def without_seconds(found):
-    """Return the report without durations, and without the reason for the model: a resumed run has another."""
+    """Return the report without durations and the reason for the model: a resumed run has another reason."""
     if isinstance(found, dict):
         left_out = ("seconds", "model_reason")
         return {name: without_seconds(each) for name, each in found.items() if name not in left_out}
