@@ -28,7 +28,7 @@ REMEDIES = {
     rf"use --missing {VALUE}": "write None instead",
     rf"use --number {VALUE}": "convert the column",
     rf"(?:use )?--drop {VALUE}": "leave the column out",
-    r"if the comma is a decimal sign, use --decimal ,": "if the comma is a decimal sign, convert the column",
+    "use --decimal ,": "convert the column",
     "--class-weight balanced": "class_weight='balanced'",
     "Write plain numbers in the file": "Write plain numbers",
     "; `ffnn-gpu inspect` lists all": "",
