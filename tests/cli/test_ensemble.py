@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -366,3 +367,27 @@ def test_a_setting_of_one_network_has_one_trained_also_with_its_default_value(no
         refused_later = run(*DEFAULT, *words, "--weight", "price", "--out", "new", "--preset", "fast")
         assert "epochs is for one network, and preset for an ensemble" in refused_later.stderr
     assert not os.path.exists("new")
+
+
+SMALL = {
+    "20 rows": (20, lambda k: f"{X[k, 0]},{COLOR[k]},{LABEL[k]}", None),
+    "a class of 1 row": (60, lambda k: f"{X[k, 0]},{COLOR[k]},{'rare' if k == 7 else 'usual'}", None),
+    "one column": (60, lambda k: f"{X[k, 0]},,{PRICE[k]}", None),
+    "a constant number": (60, lambda k: f"{X[k, 0]},{COLOR[k]},1.5", None),
+    "no cell": (60, lambda k: f",,{PRICE[k]}", "no column to learn from: 'a' .empty: every cell is missing"),
+    "one class": (60, lambda k: f"{X[k, 0]},{COLOR[k]},same", "all 60 values of y are same"),
+    "2 rows": (2, lambda k: f"{X[k, 0]},{COLOR[k]},{PRICE[k]}", "fraction 0.2 of 2 rows leaves 2 in train"),
+}
+
+
+@pytest.mark.parametrize("case", SMALL)
+def test_the_smallest_tables_are_learnt_or_refused_in_a_sentence(case, no_plots):
+    rows, cells, refusal = SMALL[case]
+    Path("t.csv").write_text("a,b,y\n" + "".join(f"{cells(k)}\n" for k in range(rows)), encoding="utf-8")
+    found = run("train", "t.csv", "--device", "numpy", "--out", "out")
+    if refusal is None:
+        assert found.exit_code == 0 and report()["model"] == "tabular", found.output
+        assert np.isfinite(report()["test"]["loss"]) and np.isfinite(report()["ensemble"]["error"])
+    else:
+        assert found.exit_code == 3 and re.search(f"error: .*{refusal}", found.stderr), found.output
+        assert os.listdir(".") == ["t.csv"]
