@@ -338,6 +338,7 @@ def test_command_chooses_the_model_and_says_why(no_plots):
     found = done(*DEFAULT, "--out", "out")
     assert "model tabular, an ensemble of networks: the data are a table\n" in found.stderr
     assert (report()["model"], report()["model_reason"]) == ("tabular", "the data are a table")
+    assert len(report()["ensemble"]["members"]) == 6
     assert done("info", "out").stdout.startswith("model     an ensemble of networks: the data are a table\n")
     assert read_toml("out/config.toml")["model"] == "tabular"
     other = done(*WORDS, "--out", "explicit")
