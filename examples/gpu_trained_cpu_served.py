@@ -36,7 +36,7 @@ def train(table: Path, folder: Path) -> Path:
     from ffnn_gpu.cli.settings import TrainConfig
     from ffnn_gpu.cli.train import train
 
-    config = TrainConfig(data=str(table), target="let", out=str(folder / "run"), device="auto", epochs=30)
+    config = TrainConfig(data=str(table), target="let", model="mlp", out=str(folder / "run"), device="auto")
     done = train(config, announce=print, verbose=0)
     print(f"test accuracy {done.report['test']['accuracy']:.3f}")
     export_onnx(Model.load(folder / "run"), folder / "flats.onnx")

@@ -5,8 +5,8 @@ All blocks of a page run in their order, in one temporary folder:
     ```python     run in a process of its own, where warnings are errors. A block without `import` is an
                   excerpt and is not run. A block that begins with the comment `# test_NAME.py` is a file for
                   pytest.
-    ```console    `$ ffnn-gpu …` is run in this process, which has its imports already, `train` with 2 epochs
-                  unless it trains an ensemble, which has none.
+    ```console    `$ ffnn-gpu …` is run in this process, which has its imports already, `train` with 2 epochs,
+                  or on a text file, which an ensemble learns, with half a second for the members.
                   `$ python3 scripts/NAME.py` must exist.
     ```toml       must be a configuration of `ffnn-gpu train` if it names `data`
 
@@ -78,7 +78,7 @@ def run_commands(block: Block, folder: Path) -> None:
     for line in re.findall(r"^\$ (.*)$", block.text, re.M):
         program, *words = shlex.split(line, comments=True)
         if program == "ffnn-gpu":
-            words += ["--epochs", "2"] if "train" in words and "tabular" not in words else []
+            words += shortened(words) if "train" in words else []
             printed = io.StringIO()
             streams = redirect_stdout(printed), redirect_stderr(printed)
             with chdir(folder), streams[0], streams[1], pytest.raises(SystemExit) as end:
@@ -86,6 +86,12 @@ def run_commands(block: Block, folder: Path) -> None:
             assert not end.value.code, f"{block.where}: {line}\n{printed.getvalue()}"
         elif program == "python3" and words[0].startswith("scripts/"):
             assert (ROOT / words[0]).is_file(), f"{block.where}: {words[0]} does not exist"
+
+
+def shortened(words: list[str]) -> list[str]:
+    """Return what keeps a training run short, of the model that `train` chooses for these words."""
+    trains_ensemble = any(word.endswith(".csv") for word in words) and "mlp" not in words
+    return ["--time-limit", "0.5"] if trains_ensemble else ["--epochs", "2"]
 
 
 def read_configuration(block: Block, folder: Path) -> None:

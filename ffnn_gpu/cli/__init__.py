@@ -2,7 +2,7 @@
 
 train, tune                         train on a data set; search for settings
 tune_command, export                the commands `tune` and `export`
-ensemble                            what `train --model tabular` does in a way of its own
+fitting, ensemble                   what trains one network or an ensemble into a run folder
 settings, flags                     flags, TOML and environment → one configuration
 run_folder, result, plots           what a run writes
 reading, shared_table               what DATA and INPUT name → rows and targets; of a table for all ranks

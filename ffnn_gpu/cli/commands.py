@@ -23,7 +23,7 @@ from ffnn_gpu.cli import standard_streams
 from ffnn_gpu.cli.exit_codes import CommandGroup, announcer, print_error_line, print_result, ranks_of
 from ffnn_gpu.cli.export import export_command
 from ffnn_gpu.cli.flags import flags_of, quiet_option, settings
-from ffnn_gpu.cli.settings import OF_COLUMNS, OF_SOURCES, resolve, source_settings
+from ffnn_gpu.cli.settings import OF_COLUMNS, OF_SOURCES, TrainConfig, given_values, resolve, source_settings
 from ffnn_gpu.cli.tune_command import tune_command
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
@@ -83,6 +83,9 @@ def train_command(
     also .gz and .zst), .parquet, .jsonl, a table of a DuckDB database (sales.duckdb:orders), a pattern such
     as 'sales/*.parquet', or - for standard input. --query takes the place of DATA.
 
+    A table trains an ensemble of networks, and an array one network. A setting of one network, such as
+    --hidden or --epochs, trains one network in every case. --model decides.
+
     If a setting is given in several places, the later one wins: --config, FFNN_GPU_DEVICE (the device),
     --set, its own flag.
 
@@ -95,13 +98,15 @@ def train_command(
     from ffnn_gpu.training.rank_logs import open_log
 
     saved = run_folder.config_to_resume(flags["out"]) if resume else None
-    config = resolve({"data": data, **flags}, assignments=assignments, file=file, resumed=saved)
+    given = given_values({"data": data, **flags}, assignments, file, saved)
+    config = TrainConfig(**given)
     ranks = ranks_of(config.device)
     if rank_logs is not None:
         open_log(rank_logs, ranks)
     try:
         result = train.train(
             config,
+            given=given,
             resume=resume,
             overwrite=overwrite,
             announce=announcer(ranks, quiet),

@@ -1,24 +1,20 @@
-"""The part of `ffnn-gpu train --model tabular` that differs from the training of one network."""
+"""Train an ensemble into a run folder, and report its members."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ffnn_gpu import temporary
 from ffnn_gpu.cli import run_folder
 from ffnn_gpu.cli.settings import TrainConfig
-from ffnn_gpu.distributed import Communicator
-from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.split import Part
 from ffnn_gpu.estimators.tabular.fit_ensemble import Ensemble
-from ffnn_gpu.estimators.tabular.from_settings import fit_tabular
+from ffnn_gpu.estimators.tabular.from_settings import fit_tabular, folds_for
 from ffnn_gpu.estimators.tabular.importances import are_cheap, importances_of
 from ffnn_gpu.estimators.tabular.members import Member
+from ffnn_gpu.estimators.tabular.recipes import PRESETS
 from ffnn_gpu.estimators.tabular.report import details, explained, member_row, summary
 from ffnn_gpu.training.history import History
-
-COURSE_OF_ONE = ("epochs", "epochs_asked", "best_epoch", "schedule")  # of result.json, for one network
 
 
 class MemberTable:
@@ -38,14 +34,6 @@ class MemberTable:
         self.history.to_csv(self.folder / run_folder.HISTORY_FILE)
 
 
-def require_one_process(ranks: Communicator) -> None:
-    """Raise ConfigurationError under mpiexec."""
-    if ranks.size > 1:
-        raise ConfigurationError(
-            f"model = 'tabular' trains in one process, not in {ranks.size}; start it without mpiexec"
-        )
-
-
 def train_members(
     config: TrainConfig, model: Model, training: Part, folder: Path, verbose: int
 ) -> tuple[Model, History, Ensemble]:
@@ -56,17 +44,15 @@ def train_members(
     return model, table.history, found
 
 
-def with_ensemble(
-    report: Mapping[str, Any], found: Ensemble, model: Model, columns: int, asked: int
-) -> dict[str, Any]:
-    """Return the content of result.json with the members in the place of the epochs.
-
-    columns: those of the raw rows. asked: the number of members of the preset.
-    """
-    early, importances = sum(not member.is_whole for member in found.members), None
+def course_of_members(config: TrainConfig, model: Model, training: Part, found: Ensemble) -> dict[str, Any]:
+    """Return the entries of result.json about the members and how they were chosen."""
+    recipes, columns = PRESETS[config.preset].recipes, training.x.shape[1]
+    asked, early = (
+        folds_for(config, training) * len(recipes),
+        sum(not each.is_whole for each in found.members),
+    )
     skipped = "the training ended early" if early or len(found.members) < asked else ""
-    if not skipped and are_cheap(model, found):
-        importances = importances_of(model, found)
+    importances = importances_of(model, found) if not skipped and are_cheap(model, found) else None
     said = {
         "members_asked": asked,
         "stopped_early": early,
@@ -74,5 +60,4 @@ def with_ensemble(
         "importances": importances and dict(zip(importances.names, importances.mean, strict=True)),
         "details": details(found, importances, skipped or "there are too many columns"),
     }
-    rest = {name: value for name, value in report.items() if name not in COURSE_OF_ONE}
-    return {**rest, "ensemble": {**summary(found), **said}}
+    return {"ensemble": {**summary(found), **said}}

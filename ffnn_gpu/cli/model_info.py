@@ -7,6 +7,7 @@ from typing import Any
 from ffnn_gpu.checks import counted
 from ffnn_gpu.cli.result import saved_report
 from ffnn_gpu.estimators.model import Model
+from ffnn_gpu.estimators.model_choice import KINDS
 
 
 def information(source: str) -> dict[str, Any]:
@@ -15,8 +16,10 @@ def information(source: str) -> dict[str, Any]:
     source: a run folder or a checkpoint.
     """
     model = Model.load(source, "numpy")
-    network, names = model.network, model.feature_names
+    network, names, report = model.network, model.feature_names, saved_report(Path(source))
     return {
+        "model": report.get("model"),
+        "model_reason": report.get("model_reason"),
         "data": model.data,
         "target": model.target_name,
         "task": str(model.task),
@@ -24,7 +27,7 @@ def information(source: str) -> dict[str, Any]:
         "numbers": network.n_in,
         "layers": [str(layer) for layer in network.layers],
         "parameters": network.params.count,
-        "ensemble": saved_report(Path(source)).get("ensemble"),
+        "ensemble": report.get("ensemble"),
     }
 
 
@@ -43,5 +46,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         recipes = Counter(member["recipe"] for member in ensemble["members"])
         kinds = ", ".join(f"{n} {recipe}" for recipe, n in recipes.items())
         shown["layers"] = f"the mean of members; trained were {kinds}"
+    if found["model"] is not None:
+        shown = {"model": f"{KINDS[found['model']]}: {found['model_reason']}", **shown}
     said = [f"{name:<9} {text}" for name, text in shown.items()]
     return said if ensemble is None else [*said, *ensemble["explanation"], *ensemble.get("details", ())]

@@ -46,17 +46,17 @@ class InputRows(NamedTuple):
     names: tuple[str, ...] | None
 
 
+def reads_table(config: TrainConfig) -> bool:
+    """Return whether the data set to train on is a table."""
+    return bool(config.query) or is_table(config.data)
+
+
 def read_training(config: TrainConfig) -> Training:
     """Read the data set to train on. Raises DataError."""
-    if not names_table(config):
+    if not reads_table(config):
         _require_no_decisions(config.data, decisions_of(config))
         return Training(read(config.data, config.target), [])
     return training_of(read_known(config), config, stem(config.data))
-
-
-def names_table(config: TrainConfig) -> bool:
-    """Return whether the settings name a table."""
-    return bool(config.query) or is_table(config.data)
 
 
 def _require_no_decisions(source: str, decisions: Decisions) -> None:

@@ -16,9 +16,11 @@ from ffnn_gpu.checkpoints import atomic_file
 from ffnn_gpu.checkpoints.json_values import dumps
 from ffnn_gpu.cli import plots, run_folder
 from ffnn_gpu.cli.exit_codes import Announce
+from ffnn_gpu.cli.fitting import Fitted
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.estimators.model import Model, true_and_predicted
+from ffnn_gpu.estimators.model_choice import Choice
 from ffnn_gpu.estimators.split import Part, Split
 from ffnn_gpu.estimators.training_data import Training
 from ffnn_gpu.evaluation import metrics
@@ -41,26 +43,25 @@ class Result:
 
 def build_report(
     config: TrainConfig,
-    model: Model,
+    choice: Choice,
+    fitted: Fitted,
     split: Split,
     training: Training,
     test: dict[str, float] | None,
-    history: History,
     seconds: float,
     ranks: int,
 ) -> dict[str, Any]:
     """Return the content of result.json; `test` holds loss and metrics of the test set, None without one."""
-    signal = history.interrupted
+    model, signal = fitted.model, fitted.history.interrupted
     return {
+        "model": choice.model,
+        "model_reason": choice.reason,
         "data": model.data,
         "task": model.task.kind,
         "loss": model.task.loss_name,
         "test": test,
         "baseline": test and baseline(model, split, test),
-        "epochs": len(history),
-        "epochs_asked": config.epochs,
-        "best_epoch": history.best_epoch() if config.early_stopping else None,
-        "schedule": config.schedule,
+        **fitted.course,
         "interrupted": signal and Signals(signal).name,
         "rows": split.counts(),
         "rows_without_target": training.lacking,

@@ -31,6 +31,7 @@ from ffnn_gpu.checkpoints import atomic_file, checkpoint
 from ffnn_gpu.cli.settings import TrainConfig, differences, read_toml, resolve, write_toml
 from ffnn_gpu.data.readers import BUNDLED
 from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.estimators.model_choice import AUTO
 from ffnn_gpu.estimators.tuning.pictures import PICTURES
 from ffnn_gpu.tables.databases import is_database
 from ffnn_gpu.tables.encoded import MADE_OF, MATRIX
@@ -174,9 +175,19 @@ def located(config: TrainConfig) -> TrainConfig:
     return msgspec.structs.replace(config, data=os.path.abspath(data))
 
 
+def model_to_resume(config: TrainConfig) -> str:
+    """Return what the run to resume trains; "auto" if it is older than this setting."""
+    return _saved_config(config).model
+
+
+def _saved_config(config: TrainConfig) -> TrainConfig:
+    return located(resolve(read_toml(config_to_resume(config.out)), environment={}))
+
+
 def _require_same(config: TrainConfig) -> None:
-    saved = located(resolve(read_toml(config_to_resume(config.out)), environment={}))
-    changed = [*differences(saved, located(config), MAY_CHANGE)]
+    saved = _saved_config(config)
+    changes = (*MAY_CHANGE, "model") if saved.model == AUTO else MAY_CHANGE  # a run older than this setting
+    changed = [*differences(saved, located(config), changes)]
     if changed:
         raise ConfigurationError(
             f"{config.out} cannot be resumed with other settings: {', '.join(changed)}; "

@@ -44,7 +44,18 @@ def resolve(
     resumed: str | Path | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> TrainConfig:
-    """Combine flags, assignments, files and environment into one configuration.
+    """Combine flags, assignments, files and environment into one configuration, as `given_values` does."""
+    return TrainConfig(**given_values(flags, assignments, file, resumed, environment))
+
+
+def given_values(
+    flags: Mapping[str, Any],
+    assignments: Iterable[str] = (),
+    file: str | Path | None = None,
+    resumed: str | Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> dict[str, Any]:
+    """Return the value of each setting that flags, assignments, files or environment give.
 
     Args:
         flags: strings or values; None for a flag that was not given.
@@ -68,7 +79,7 @@ def resolve(
         raise ConfigurationError(
             "no data to train on: give DATA or --query on the command line, or `data` in the --config file"
         )
-    return TrainConfig(**values)
+    return values
 
 
 def given_settings(flags: Mapping[str, Any], assignments: Iterable[str]) -> set[str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.precision import floating
-from ffnn_gpu.cli.reading import names_table, read_training
+from ffnn_gpu.cli.reading import read_training, reads_table
 from ffnn_gpu.data.readers import Dataset
 from ffnn_gpu.distributed import Communicator
 from ffnn_gpu.distributed.communicator import gather
@@ -41,7 +41,7 @@ def read_for_all(ranks: Communicator, config: TrainConfig) -> Training:
 
     Raises on every rank what rank 0 raises, and ConfigurationError for standard input and pipes.
     """
-    if ranks.size == 1 or not names_table(config):
+    if ranks.size == 1 or not reads_table(config):
         return read_training(config)
     if config.data == STDIN or is_pipe(config.data):  # MPICH 5 ends all ranks when rank 0 reads it slowly
         raise ConfigurationError(

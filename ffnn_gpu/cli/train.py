@@ -1,31 +1,32 @@
 """Train on a data set and write a run folder: the work of `ffnn-gpu train`."""
 
+import functools
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from ffnn_gpu import temporary
 from ffnn_gpu.arrays.boundary import rows_of
 from ffnn_gpu.backends import get_backend
 from ffnn_gpu.cli import messages, result, run_folder
-from ffnn_gpu.cli.ensemble import require_one_process, train_members, with_ensemble
 from ffnn_gpu.cli.exit_codes import Announce
-from ffnn_gpu.cli.reading import read_training
+from ffnn_gpu.cli.fitting import Fitting, fitted
+from ffnn_gpu.cli.reading import read_training, reads_table
 from ffnn_gpu.cli.settings import TrainConfig, resolve
 from ffnn_gpu.cli.shared_table import encode_for_all, read_for_all
 from ffnn_gpu.distributed import Communicator, Single
 from ffnn_gpu.distributed.rank_zero import on_rank_zero
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model
-from ffnn_gpu.estimators.model_choice import require_fitting
-from ffnn_gpu.estimators.recipe import encode, evaluated, fit_model, optimizer_of, prepare, require_trainable
+from ffnn_gpu.estimators.model_choice import AUTO, decided, require_fitting, split_as_decided, with_model
+from ffnn_gpu.estimators.recipe import evaluated, optimizer_of, prepare, require_trainable
 from ffnn_gpu.estimators.split import Part, require_known_labels, split_rows
 from ffnn_gpu.estimators.tabular.from_settings import folds_for
-from ffnn_gpu.estimators.tabular.recipes import PRESETS
 from ffnn_gpu.estimators.task import Task, doubt
-from ffnn_gpu.training.callbacks import Checkpoints
-from ffnn_gpu.training.rank_logs import EpochLog
 
 Names = tuple[str, ...] | None
 
@@ -33,6 +34,7 @@ Names = tuple[str, ...] | None
 def train(
     config: TrainConfig,
     *,
+    given: Collection[str] = (),
     resume: bool = False,
     overwrite: bool = False,
     announce: Announce = lambda line: None,
@@ -42,6 +44,7 @@ def train(
     """Train with this configuration and write the run folder.
 
     Args:
+        given: names of settings that count as given, with model = 'auto', although they have their default.
         resume: continue the run in `config.out` exactly where it was interrupted.
         overwrite: replace the run in `config.out`.
         announce: receives one line for each decision.
@@ -56,10 +59,12 @@ def train(
         Interrupted: a signal came before any member of an ensemble was trained.
     """
     began, ranks = time.perf_counter(), communicator or Single(config.device)
-    is_ensemble, folds, ensemble = config.model == "tabular", 0, None
-    require_fitting(config)
-    if is_ensemble:
-        require_one_process(ranks)
+    if resume and config.model == AUTO:
+        held = on_rank_zero(ranks, lambda: run_folder.model_to_resume(config))
+        config = msgspec.structs.replace(config, model=held)
+    choose = functools.partial(decided, config, given, reads_table(config), ranks.size)
+    is_open, config = config.model == AUTO, with_model(config, choose())
+    require_fitting(config, ranks.size)
     on_rank_zero(ranks, lambda: run_folder.require_usable(config, resume, overwrite))
     rule, backend = optimizer_of(config), get_backend(ranks.device)
     training = read_for_all(ranks, config)
@@ -75,7 +80,9 @@ def train(
     announce(messages.data_line(data, task, config, columns))
     if table is not None and (said := doubt(data.y, config.task)):
         announce(said)
-    split = split_rows(data, task, config, roles)
+    config, choice, split = split_as_decided(config, choose, data, task, roles)
+    if is_open:
+        announce(str(choice))
     require_known_labels(task, split)
     if table is not None and ranks.rank == 0:
         for line in messages.table_lines(table, columns, split.train, config):
@@ -86,8 +93,7 @@ def train(
         encode_for_all(ranks, rows, split.train.x, columns, config)
     model = prepare(config, data, columns, split.train, task, backend)
     require_trainable(config, model, split, ranks)
-    if is_ensemble:
-        folds = folds_for(config, split.train)
+    folds = folds_for(config, split.train)
     announce(messages.split_line(split.counts(), backend, folds))
     if ranks.size > 1:
         announce(messages.ranks_line(ranks, config))
@@ -99,26 +105,17 @@ def train(
     try:
         if table is not None and ranks.rank == 0:
             rows.keep_in(folder)
-        if is_ensemble:
-            model, history, ensemble = train_members(config, model, split.train, folder, verbose)
-        else:
-            checkpoint = Checkpoints(folder / run_folder.CHECKPOINT, extras=model.extras())
-            callbacks = [run_folder.HistoryFiles(folder), EpochLog()]
-            encoded = encode(model, split)
-            history = fit_model(config, model, encoded, rule, ranks, verbose, checkpoint, callbacks, resume)
+        found = fitted(Fitting(config, model, split, rule, ranks, folder, verbose, resume))
     except BaseException:
         if ranks.rank == 0:
             temporary.remove(folder)
         raise
     backend.synchronize()  # the thread that saves does not wait for the streams of this thread
-    on_rank_zero(ranks, lambda: model.save(folder / run_folder.MODEL))
-    test = split.test and evaluated(model, split.test, communicator=ranks)
+    on_rank_zero(ranks, lambda: found.model.save(folder / run_folder.MODEL))
+    test = split.test and evaluated(found.model, split.test, communicator=ranks)
     seconds = time.perf_counter() - began
-    report = result.build_report(config, model, split, training, test, history, seconds, ranks.size)
-    if ensemble is not None:
-        asked = folds * len(PRESETS[config.preset].recipes)
-        report = with_ensemble(report, ensemble, model, data.x.shape[1], asked)
-    done = result.Result(folder, model, history, report)
+    report = result.build_report(config, choice, found, split, training, test, seconds, ranks.size)
+    done = result.Result(folder, found.model, found.history, report)
     on_rank_zero(ranks, lambda: result.write_report(done, split.test, announce))
     return done
 

@@ -14,8 +14,10 @@ from ffnn_gpu import temporary
 from ffnn_gpu.backends import get_backend
 from ffnn_gpu.cli import messages, result, run_folder
 from ffnn_gpu.cli.exit_codes import Announce
+from ffnn_gpu.cli.fitting import Fitted, course_of_network
 from ffnn_gpu.cli.reading import read_training
 from ffnn_gpu.cli.settings import TrainConfig, write_toml
+from ffnn_gpu.estimators.model_choice import NETWORK, Choice, one_network
 from ffnn_gpu.estimators.recipe import evaluated
 from ffnn_gpu.estimators.tuning.limits import Limits
 from ffnn_gpu.estimators.tuning.optuna_package import optuna
@@ -25,6 +27,8 @@ from ffnn_gpu.estimators.tuning.search import Best, Found, described, run_search
 from ffnn_gpu.estimators.tuning.space import Space
 from ffnn_gpu.estimators.tuning.study import Study
 from ffnn_gpu.estimators.tuning.study_file import earlier
+
+SEARCHED = Choice(NETWORK, "a search tunes the settings of one network")
 
 
 class Asked(NamedTuple):
@@ -79,6 +83,7 @@ def tune(
         DivergedError: no trial could be completed.
     """
     began = time.perf_counter()
+    config = one_network(config)
     _require_usable(config.out, resume, overwrite)
     metric, wanted, given = asked
     if resume:
@@ -165,9 +170,8 @@ def _report(
 ) -> dict[str, Any]:
     """Return the content of result.json: that of the best run, and what the search found."""
     best, split, training = found.best, problem.split, problem.training
-    report = result.build_report(
-        best.config, best.model, split, training, test, best.history, seconds, ranks=1
-    )
+    fitted = Fitted(best.model, best.history, course_of_network(best.config, best.history))
+    report = result.build_report(best.config, SEARCHED, fitted, split, training, test, seconds, ranks=1)
     first = study.finished[0]  # with the settings that the search began with
     searched = {
         "metric": problem.metric,

@@ -55,9 +55,10 @@ def tune_command(
 ) -> int:
     """Search for the settings with which DATA is learnt best, by Optuna.
 
-    Each trial is a training run of `train`, compared by a metric of the validation rows. The first trial has
-    the default settings, or those of --config. Trials that fall behind are stopped early. The best trial is
-    kept in a run folder, whose config.toml `train --config` reads. The test rows are evaluated at the end.
+    Each trial trains one network, as `train --model mlp` does, and is compared by a metric of the validation
+    rows. The first trial has the default settings, or those of --config. Trials that fall behind are stopped
+    early. The best trial is kept in a run folder, whose config.toml `train --config` reads. The test rows are
+    evaluated at the end.
 
     A setting that is given by a flag or --set is the same in all trials. --trials, --time or both end the
     search. Ctrl-C ends it too, with the best so far.

@@ -7,7 +7,9 @@ settings       every setting of a training run
 training_data  a table and settings → targets, kinds and roles of its columns
 split          training, validation and test rows
 recipe         settings → network, optimizer and training
-arguments      what a Python caller passes, and messages in the words of Python
+model_choice   one network or an ensemble
+arguments      what a Python caller passes
+wording        messages in the words of the caller
 train_table    all of these in one call
 tuning         the search for better settings
 scikit_learn   MLPClassifier and MLPRegressor, with scikit-learn's interface

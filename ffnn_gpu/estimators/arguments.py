@@ -1,19 +1,18 @@
-"""What a Python caller passes → settings and a table, and messages in the words of Python.
+"""What a Python caller passes → settings and a table, and warnings in the words of Python.
 
 `train_table` and `tune_table` share it.
 """
 
 import os
-import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, cast
 
 from ffnn_gpu.errors import ConfigurationError, DataError
-from ffnn_gpu.estimators.settings import FIELDS, TrainConfig, checked
+from ffnn_gpu.estimators.settings import TrainConfig, checked
 from ffnn_gpu.estimators.split import Split
 from ffnn_gpu.estimators.task import doubt
 from ffnn_gpu.estimators.training_data import Training, read_known, stem, training_of
+from ffnn_gpu.estimators.wording import in_python
 from ffnn_gpu.tables.concerns import warnings_of
 from ffnn_gpu.tables.frames import is_named, table_of
 from ffnn_gpu.tables.sources import is_table
@@ -21,10 +20,6 @@ from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.table import Table
 
 OF_THE_COMMAND = ("out", "shard_optimizer", "batch_statistics")  # settings without a meaning here
-# options in messages → what a Python caller writes
-ARGUMENTS = {f"--{name.replace('_', '-')}": name for name in FIELDS}
-ARGUMENTS |= {"--day-first": "day_first=True", "--month-first": "day_first=False"}
-OPTION = re.compile(rf"(?<![\w'])({'|'.join(map(re.escape, ARGUMENTS))})(?![\w'-])")
 
 
 def config_of(data: Any, target: str | int | None, settings: Mapping[str, Any]) -> TrainConfig:
@@ -33,12 +28,17 @@ def config_of(data: Any, target: str | int | None, settings: Mapping[str, Any]) 
         raise ConfigurationError(
             f"{unfit[0]} is a setting of the command only; no files are written here: use model.save(path)"
         )
-    given = {name: value for name, value in settings.items() if value is not None}
+    given = {name: settings[name] for name in given_in(settings)}
     if isinstance(data, (str, os.PathLike)):
         given["data"] = os.fspath(data)
     if target is not None:
         given["target"] = target
     return TrainConfig(**checked(given, ""))
+
+
+def given_in(settings: Mapping[str, Any]) -> list[str]:
+    """Return the names of the settings that a call gives; None leaves one open."""
+    return [name for name, value in settings.items() if value is not None]
 
 
 def read_data(data: Any, config: TrainConfig) -> Training:
@@ -64,22 +64,9 @@ def left_out(training: Training) -> dict[str, str]:
 def warnings_in_python(training: Training, split: Split, config: TrainConfig) -> Iterator[str]:
     """Yield what may go wrong with a table and what was decided without evidence."""
     table, (x, y) = cast(Table, training.table), split.train[:2]
-    yield from map(_in_python, table.remarks)
+    yield from map(in_python, table.remarks)
     if decided := doubt(training.data.y, config.task):
-        yield _in_python(decided)
+        yield in_python(decided)
     spelling, targets = Spelling(table.decimal, config.missing), [table.names[place] for place in x.skip]
     for concern in warnings_of(table, training.columns, spelling, targets, y, x.index):
-        yield _in_python(concern.text)
-
-
-@contextmanager
-def errors_in_python() -> Iterator[None]:
-    """While entered, messages of errors have arguments in place of the options of the command."""
-    try:
-        yield
-    except (ConfigurationError, DataError) as error:
-        raise type(error)(_in_python(str(error))) from error
-
-
-def _in_python(message: str) -> str:
-    return OPTION.sub(lambda option: ARGUMENTS[option[0]], message)
+        yield in_python(concern.text)

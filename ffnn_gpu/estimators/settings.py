@@ -85,8 +85,10 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     ] = 5.0
 
     model: Annotated[
-        Literal["mlp", "tabular"], "mlp: one network; tabular: an ensemble of networks, chosen out of fold"
-    ] = "mlp"
+        Literal["mlp", "tabular", "auto"],
+        "mlp: one network; tabular: an ensemble of networks, chosen out of fold; auto: tabular for a table, "
+        "unless it is large or a setting of one network is given",
+    ] = "auto"
     preset: Annotated[
         Literal["fast", "good", "best"], "model=tabular: how many members, and of which kinds"
     ] = "good"

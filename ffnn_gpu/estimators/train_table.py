@@ -1,19 +1,30 @@
 """Train on a table in Python, as `ffnn-gpu train` does: read, type, split, encode, fit and test."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 from ffnn_gpu.backends import get_backend
 from ffnn_gpu.distributed import Single
-from ffnn_gpu.estimators.arguments import config_of, errors_in_python, left_out, read_data, warnings_in_python
+from ffnn_gpu.estimators.arguments import config_of, given_in, left_out, read_data, warnings_in_python
 from ffnn_gpu.estimators.model import Model
-from ffnn_gpu.estimators.model_choice import require_fitting
+from ffnn_gpu.estimators.model_choice import (
+    AUTO,
+    ENSEMBLE,
+    Choice,
+    decided,
+    require_fitting,
+    split_as_decided,
+    with_model,
+)
 from ffnn_gpu.estimators.recipe import encode, evaluated, fit_model, optimizer_of, prepare, require_trainable
-from ffnn_gpu.estimators.split import require_known_labels, split_rows
+from ffnn_gpu.estimators.split import require_known_labels
 from ffnn_gpu.estimators.tabular.fit_ensemble import Ensemble
 from ffnn_gpu.estimators.tabular.from_settings import fit_tabular, folds_for
 from ffnn_gpu.estimators.tabular.report import members_history
 from ffnn_gpu.estimators.task import Task
+from ffnn_gpu.estimators.wording import errors_in, in_python
+from ffnn_gpu.standard_error import write_line
 from ffnn_gpu.training.history import History
 
 
@@ -28,7 +39,8 @@ class TrainedTable:
         rows_without_target: the number of rows that were left out, because they lack a target.
         left_out: {column: reason} of the columns that the network does not read.
         warnings: what may go wrong and what was decided without evidence, as the command prints it.
-        ensemble: the members, their errors out of fold and their weights, with model="tabular"; else None.
+        choice: what was trained, "mlp" (one network) or "tabular" (an ensemble), and the reason.
+        ensemble: of an ensemble, the members, their errors out of fold and their weights; else None.
     """
 
     model: Model
@@ -38,6 +50,7 @@ class TrainedTable:
     rows_without_target: int
     left_out: dict[str, str]
     warnings: list[str]
+    choice: Choice
     ensemble: Ensemble | None = None
 
 
@@ -51,26 +64,31 @@ def train_table(
             `ffnn-gpu train` takes as a table; None with query=….
         target: the column to predict; "a,b" for several; None for the last one.
         verbose: as in `fit`.
-        settings: those of the command, such as categorical=["district"], weight="w", hidden=(64,), epochs=20.
+        settings: those of the command, such as categorical=["district"], weight="w" or preset="fast". One of
+            one network, such as hidden=(64,) or epochs=20, trains one network instead of an ensemble.
 
     Raises:
         DataError: the table cannot be read, or has columns that are not clear.
         ConfigurationError: a setting that does not exist, or a value that it does not accept.
     """
-    config, ensemble = config_of(data, target, settings), None
+    config = config_of(data, target, settings)
+    choose = functools.partial(decided, config, given_in(settings), True, 1)
+    is_open, config = config.model == AUTO, with_model(config, choose())
     require_fitting(config)
     rule, backend = optimizer_of(config), get_backend(config.device)
-    with errors_in_python():
+    with errors_in(in_python):
         training = read_data(data, config)
         task = Task.of(training.data.y, config.task, config.loss, config.label_smoothing)
-        split = split_rows(training.data, task, config, training.roles)
+        config, choice, split = split_as_decided(config, choose, training.data, task, training.roles)
         require_known_labels(task, split)
         model = prepare(config, training.data, training.columns, split.train, task, backend)
         ranks = Single(config.device)
         require_trainable(config, model, split, ranks)
-        if config.model == "tabular":
-            folds_for(config, split.train)
-    if config.model == "tabular":
+        folds_for(config, split.train)
+    if verbose and is_open:
+        write_line(str(choice))
+    ensemble = None
+    if config.model == ENSEMBLE:
         model, ensemble = fit_tabular(config, model, split.train, verbose)
         history = members_history(ensemble)
     else:
@@ -78,5 +96,5 @@ def train_table(
     test = evaluated(model, split.test) if split.test else None
     return TrainedTable(
         model, history, test, split.counts(), training.lacking, left_out(training),
-        [*warnings_in_python(training, split, config)], ensemble,
+        [*warnings_in_python(training, split, config)], choice, ensemble,
     )  # fmt: skip

@@ -44,8 +44,8 @@ def _value(place: int, name: str, kind: str, source: str) -> str:
         value = f"epoch({value})"  # in seconds
     elif kind.endswith("]") or not (is_number(kind) or kind.startswith((*TIMES, *TEXTS))):
         raise DataError(
-            f"{source}, column {name!r} holds {kind} values; a cell must be one number, text or time: select "
-            "its parts by --query"
+            f"{source}, column {name!r} holds {kind} values; a cell must be one number, text or time; select "
+            "its parts first"
         )
     elif not is_number(kind) and not kind.startswith((*TIMES, "BOOLEAN")):
         value = f"{value}::VARCHAR"

@@ -121,21 +121,26 @@ def test_signals_are_handled_inside_only():
 
 CLAIMED = """
 import os, signal, sys
-from ffnn_gpu.cli import train
+from ffnn_gpu.cli import ensemble, fitting
 from ffnn_gpu.cli.commands import main
 
-def fit_model(*arguments, **settings):
+def fit(*arguments, **settings):
     print(*os.listdir(sys.argv[1]), flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
 
-train.fit_model = fit_model
+fitting.fit_model = ensemble.fit_tabular = fit
 main(["train", "t.csv", "--device", "numpy", *sys.argv[2:]])
 """
 
 
 @pytest.mark.parametrize(
     ("made", "options"),
-    [("runs/t-1", []), ("a/b", ["--out", "a/b"]), ("old", ["--out", "old", "--overwrite"])],
+    [
+        ("runs/t-1", ["--model", "mlp"]),
+        ("a/b", ["--out", "a/b", "--model", "mlp"]),
+        ("old", ["--out", "old", "--overwrite", "--model", "mlp"]),
+        ("runs/t-1", []),  # an ensemble
+    ],
 )
 def test_signal_before_the_training_begins_leaves_no_run_folder(tmp_path, made, options):
     (tmp_path / "t.csv").write_text("a,b\n" + "".join(f"{k % 7},{k % 2}\n" for k in range(40)))

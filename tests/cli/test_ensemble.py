@@ -1,8 +1,9 @@
-"""`ffnn-gpu train --model tabular` writes a run of members, continues, and refuses before it writes."""
+"""`ffnn-gpu train` of a table writes a run of members, continues, and refuses before it writes."""
 
 import csv
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -13,11 +14,10 @@ import pytest
 from click.testing import CliRunner
 
 import ffnn_gpu
-from ffnn_gpu.cli import ensemble, result
+from ffnn_gpu.cli import result
 from ffnn_gpu.cli.commands import main
 from ffnn_gpu.cli.settings import TrainConfig, read_toml
 from ffnn_gpu.data import readers
-from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.split import split_rows
 from ffnn_gpu.estimators.tabular import members as members_module
@@ -41,7 +41,8 @@ TINY = Preset(
     ),
     3,
 )
-WORDS = ("train", "t.csv", "--target", "label", "--drop", "price", "--model", "tabular", "--device", "numpy")
+DEFAULT = ("train", "t.csv", "--target", "label", "--drop", "price", "--device", "numpy")
+WORDS = (*DEFAULT, "--model", "tabular")
 FILES = {
     "checkpoint", "config.toml", "history.csv", "metrics.jsonl", "model.safetensors", "result.json",
 }  # fmt: skip
@@ -93,9 +94,10 @@ def kept(folder="out"):
 
 
 def without_seconds(found):
-    """Return the report without its folder and without durations."""
+    """Return the report without durations and the reason for the model: a resumed run has another reason."""
     if isinstance(found, dict):
-        return {name: without_seconds(each) for name, each in found.items() if name != "seconds"}
+        left_out = ("seconds", "model_reason")
+        return {name: without_seconds(each) for name, each in found.items() if name not in left_out}
     return [*map(without_seconds, found)] if isinstance(found, list) else found
 
 
@@ -154,16 +156,17 @@ class Send(Callback):
             time.sleep(0.2)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_ensemble_is_continued_as_if_it_had_not_been(number, no_plots, monkeypatch):
+@pytest.mark.parametrize(("number", "words"), [(signal.SIGINT, WORDS), (signal.SIGTERM, DEFAULT)])
+def test_interrupted_ensemble_is_continued_as_if_it_had_not_been(number, words, no_plots, monkeypatch):
+    """What was trained makes an ensemble, also where the command itself has chosen the model."""
     monkeypatch.setenv("FFNN_GPU_THREADS", "1")
-    done(*WORDS, "--out", "whole", "--quiet")
+    done(*words, "--out", "whole", "--quiet")
     with monkeypatch.context() as patch:
         fourth = TINY.recipes[1].name, 0
         patch.setattr(
             Progress, "callbacks", lambda _, plan: [Send(number)] * ((plan.recipe.name, plan.fold) == fourth)
         )
-        stopped = run(*WORDS, "--out", "out")
+        stopped = run(*words, "--out", "out")
     assert stopped.exit_code == 128 + number
     assert f"interrupted by {signal.Signals(number).name}; to continue:" in stopped.stdout
     assert "4 of 6 members, 1 of them stopped early, in" in stopped.stdout
@@ -312,12 +315,10 @@ def test_wrong_settings_are_refused_and_leave_nothing(case):
 
 
 def test_several_ranks_are_refused(monkeypatch):
-    with pytest.raises(ConfigurationError, match="in one process, not in 3; start it without mpiexec"):
-        ensemble.require_one_process(SimpleNamespace(size=3))
     asked = []
-    monkeypatch.setattr("ffnn_gpu.cli.train.require_one_process", asked.append)
+    monkeypatch.setattr("ffnn_gpu.cli.train.require_fitting", lambda _, processes: asked.append(processes))
     assert run(*WORDS, "--weight", "none").exit_code == 3  # after the question, before anything is written
-    assert [ranks.size for ranks in asked] == [1]
+    assert asked == [1]
 
 
 def test_a_search_for_an_ensemble_is_refused():
@@ -360,3 +361,64 @@ def test_train_table_trains_the_ensemble_of_the_command(no_plots):
     assert made.test == report()["test"] and made.rows == report()["rows"]
     assert without_seconds(made.history.rows) == without_seconds(report()["ensemble"]["members"])
     assert made.ensemble.weights == report()["ensemble"]["weights"]
+
+
+def test_command_chooses_the_model_and_says_why(no_plots):
+    """A run of the chosen model is that of --model tabular; `config.toml` holds the choice."""
+    found = done(*DEFAULT, "--out", "out")
+    assert "model tabular, an ensemble of networks: the data are a table\n" in found.stderr
+    assert (report()["model"], report()["model_reason"]) == ("tabular", "the data are a table")
+    assert len(report()["ensemble"]["members"]) == 6
+    assert done("info", "out").stdout.startswith("model     an ensemble of networks: the data are a table\n")
+    assert read_toml("out/config.toml")["model"] == "tabular"
+    other = done(*WORDS, "--out", "explicit")
+    assert "model tabular" not in other.stderr
+    assert report("explicit")["model_reason"] == "model = 'tabular' is set"
+    assert_equal_runs("explicit", "out")
+    again = done("train", "--resume", "--out", "out", "--model", "auto", "--quiet")  # nothing is left to do
+    assert again.stderr == "" and report()["model"] == "tabular"
+
+
+def test_a_setting_of_one_network_has_one_trained_also_with_its_default_value(no_plots):
+    """Given as a flag, by --set, in a file, or in a config.toml that is older than the setting `model`."""
+    few = (*DEFAULT, "--hidden", "4", "--epochs", "1")
+    found = done(*few, "--out", "out")
+    assert "model mlp, one network: an ensemble has no hidden, epochs\n" in found.stderr
+    saved = read_toml("out/config.toml")
+    assert saved["model"] == report()["model"] == "mlp" and report()["epochs"] == 1
+    lines = Path("out/config.toml").read_text("utf-8").splitlines(keepends=True)
+    old = "".join(line for line in lines if line.split(" = ")[0] not in ("model", "preset", "time_limit"))
+    Path("old.toml").write_text(old, encoding="utf-8")
+    done("train", "--config", "old.toml", "--out", "again", "--quiet")
+    np.testing.assert_array_equal(numbers("again")["0.W"], numbers()["0.W"])
+    Path("out/config.toml").write_text(old, encoding="utf-8")
+    done("train", "--resume", "--out", "out", "--epochs", "2", "--quiet")
+    assert report()["epochs"] == 2 and read_toml("out/config.toml")["model"] == "mlp"
+    for words in (("--epochs", "30"), ("--set", "epochs=30")):
+        refused_later = run(*DEFAULT, *words, "--weight", "price", "--out", "new", "--preset", "fast")
+        assert "epochs is for one network, and preset for an ensemble" in refused_later.stderr
+    assert not os.path.exists("new")
+
+
+SMALL = {
+    "20 rows": (20, lambda k: f"{X[k, 0]},{COLOR[k]},{LABEL[k]}", None),
+    "a class of 1 row": (60, lambda k: f"{X[k, 0]},{COLOR[k]},{'rare' if k == 7 else 'usual'}", None),
+    "one column": (60, lambda k: f"{X[k, 0]},,{PRICE[k]}", None),
+    "a constant number": (60, lambda k: f"{X[k, 0]},{COLOR[k]},1.5", None),
+    "no cell": (60, lambda k: f",,{PRICE[k]}", "no column to learn from: 'a' .empty: every cell is missing"),
+    "one class": (60, lambda k: f"{X[k, 0]},{COLOR[k]},same", "all 60 values of y are same"),
+    "2 rows": (2, lambda k: f"{X[k, 0]},{COLOR[k]},{PRICE[k]}", "fraction 0.2 of 2 rows leaves 2 in train"),
+}
+
+
+@pytest.mark.parametrize("case", SMALL)
+def test_the_smallest_tables_are_learnt_or_refused_in_a_sentence(case, no_plots):
+    rows, cells, refusal = SMALL[case]
+    Path("t.csv").write_text("a,b,y\n" + "".join(f"{cells(k)}\n" for k in range(rows)), encoding="utf-8")
+    found = run("train", "t.csv", "--device", "numpy", "--out", "out")
+    if refusal is None:
+        assert found.exit_code == 0 and report()["model"] == "tabular", found.output
+        assert np.isfinite(report()["test"]["loss"]) and np.isfinite(report()["ensemble"]["error"])
+    else:
+        assert found.exit_code == 3 and re.search(f"error: .*{refusal}", found.stderr), found.output
+        assert os.listdir(".") == ["t.csv"]

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from safetensors.numpy import load_file
 
 from ffnn_gpu.arrays import file_rows
-from ffnn_gpu.cli import result, train
+from ffnn_gpu.cli import fitting, result
 from ffnn_gpu.cli.commands import main
 from ffnn_gpu.cli.reading import dialect_of
 from ffnn_gpu.cli.settings import resolve
@@ -183,13 +183,13 @@ def test_matrix_that_does_not_fit_on_the_disk_leaves_no_run_folder(folder, monke
 
 def test_error_before_training_keeps_a_folder_that_was_there(folder, monkeypatch):
     (folder / "run").mkdir()
-    monkeypatch.setattr(train, "fit_model", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(fitting, "fit_model", lambda *arguments: 1 / 0)
     assert here("train", "fruit.csv", *FAST, "--out", "run").exit_code == 1
     assert os.listdir(folder / "run") == []
 
 
 def test_error_after_the_first_step_keeps_the_run(folder, monkeypatch):
-    monkeypatch.setattr(train.EpochLog, "after_epoch", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(fitting.EpochLog, "after_epoch", lambda *arguments: 1 / 0)
     assert here("train", "fruit.csv", *FAST, "--out", "run").exit_code == 1
     assert (folder / "run" / "config.toml").is_file()
 

@@ -80,12 +80,20 @@ def test_a_query_trains_too(command):
     assert sum(made.rows.values()) == N - 3 and made.rows_without_target == 0
 
 
-def test_defaults_are_those_of_the_command(monkeypatch):
-    seen = []
-    monkeypatch.setattr(ffnn_gpu.estimators.train_table, "fit_model", lambda config, *_: seen.append(config))
-    monkeypatch.setattr(ffnn_gpu.estimators.train_table, "evaluated", lambda *_: {})
-    ffnn_gpu.train_table(FRAME)
-    assert seen == [TrainConfig()]
+@pytest.mark.parametrize(("model", "fit"), [("tabular", "fit_tabular"), ("mlp", "fit_model")])
+def test_defaults_are_those_of_the_command(monkeypatch, capfd, model, fit):
+    """The model is an ensemble, and one network for a large table, with a reason on standard error."""
+    module, seen = ffnn_gpu.estimators.train_table, []
+    monkeypatch.setattr(module, fit, lambda config, *_: seen.append(config) or (None, None))
+    monkeypatch.setattr(module, "members_history", lambda ensemble: None)
+    monkeypatch.setattr(module, "evaluated", lambda *_: {})
+    if model == "mlp":
+        monkeypatch.setattr(ffnn_gpu.estimators.model_choice, "rows_in_full", lambda preset: 100)
+    made = ffnn_gpu.train_table(FRAME)
+    assert seen == [TrainConfig(model=model)] and made.choice.model == model
+    assert capfd.readouterr().err == f"{made.choice}\n"
+    ffnn_gpu.train_table(FRAME, verbose=0)
+    assert capfd.readouterr().err == ""
 
 
 REFUSED = {

@@ -23,6 +23,7 @@ from ffnn_gpu.arrays.frames import Frame, frame_of, names_in, numbers_of
 from ffnn_gpu.arrays.precision import floating, master
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.scikit_learn.parameters import dtype_name
+from ffnn_gpu.estimators.wording import errors_in, in_estimators
 from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.encoding import Encoding, most_codes
 from ffnn_gpu.tables.frames import is_named, require_distinct, table_of
@@ -31,10 +32,6 @@ from ffnn_gpu.tables.spelling import Spelling
 
 SPARSE = ["csr", "csc"]
 NO_FRAMES = (np.ndarray, list, tuple, dict)
-OPTIONS = (  # the end of a message of ffnn_gpu.tables
-    ". Options that begin with -- are those of `ffnn-gpu train`; here, put None into missing cells, leave "
-    "columns out, or name categories in categorical_features"
-)
 
 
 class Inputs:
@@ -81,10 +78,8 @@ class Inputs:
             return None
         decisions = Decisions(categorical=_names(asked, frame)) if named else Decisions()
         table = table_of(X, "X")
-        try:
+        with errors_in(in_estimators):
             columns = columns_of(table, decisions, Spelling(table.decimal))
-        except DataError as error:
-            raise DataError(f"{error}{OPTIONS * (' --' in str(error))}") from error
         return Encoding.fit(
             table, columns, np.arange(len(table)), (), most_codes(dtype_name(self.estimator, "float64"))
         )

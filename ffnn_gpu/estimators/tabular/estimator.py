@@ -37,6 +37,7 @@ from ffnn_gpu.estimators.tabular.recipes import PRESETS, Preset
 from ffnn_gpu.estimators.tabular.report import details, explained
 from ffnn_gpu.estimators.tabular.train_ensemble import train_ensemble
 from ffnn_gpu.estimators.task import Task
+from ffnn_gpu.estimators.wording import errors_in, in_estimators
 from ffnn_gpu.tables.columns import Column
 from ffnn_gpu.tables.concerns import warnings_of
 from ffnn_gpu.tables.decisions import Decisions
@@ -125,11 +126,14 @@ class TabularEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         # The columns of a matrix of numbers are numbers: none of them is an id.
         numbers = tuple(name for name in table.names if self._is_matrix and name not in names)
         spelling = Spelling(table.decimal)
-        columns = columns_of(table, Decisions(categorical=names, number=numbers), spelling)
-        self.left_out_ = {column.name: column.reason for column in columns if not column.is_used}
+        with errors_in(in_estimators):
+            columns = columns_of(table, Decisions(categorical=names, number=numbers), spelling)
+        self.left_out_ = {
+            column.name: in_estimators(column.reason) for column in columns if not column.is_used
+        }
         self.warnings_ = [] if self._is_matrix else [*_warnings(table, columns, spelling, self.left_out_)]
         if not any(column.is_used for column in columns):
-            reasons = "; ".join(f"{column.name}: {column.reason}" for column in columns[:5])
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in [*self.left_out_.items()][:5])
             raise ValueError(f"X has no column that a network could learn from: {reasons}")
         for text in self.warnings_:
             warnings.warn(text, UserWarning, stacklevel=5)
@@ -255,7 +259,7 @@ def _warnings(
     if left_out:
         yield "left out: " + "; ".join(f"{name!r}, {reason}" for name, reason in left_out.items())
     for concern in warnings_of(table, columns, spelling, (), None, np.arange(len(table))):
-        yield concern.text
+        yield in_estimators(concern.text)
 
 
 def _named(asked: Any, table: Table) -> Sequence[str]:

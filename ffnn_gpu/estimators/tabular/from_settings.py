@@ -23,10 +23,12 @@ from ffnn_gpu.evaluation.samples import Samples, balanced
 
 
 def folds_for(config: TrainConfig, training: Part) -> int:
-    """Return the number of folds of the training rows. Raises DataError if there is one row or group.
+    """Return the number of folds of the training rows, 0 for one network.
 
-    Rows of weight 0 do not count.
+    Rows of weight 0 do not count. Raises DataError if there is one row or group for an ensemble.
     """
+    if config.model != "tabular":
+        return 0
     used = _used(training)
     group = None if training.group is None else training.group[used]
     return number_of_folds(PRESETS[config.preset].folds, len(used), group)

@@ -191,3 +191,12 @@ PRESETS = {
     "good": Preset((LINEAR, TWO_LAYERS, REAL_MLP), 4),
     "best": Preset((LINEAR, TWO_LAYERS, replace(REAL_MLP, epochs=256)), 8),
 }
+
+
+def rows_in_full(preset: Preset) -> int:
+    """Return the most training rows of which some recipe makes all its passes, without one fold of them.
+
+    A recipe makes them up to MOST_UPDATES; members of a larger table would all be cut short.
+    """
+    inside = max(MOST_UPDATES * recipe.batch_size // recipe.epochs for recipe in preset.recipes)
+    return inside * preset.folds // (preset.folds - 1)

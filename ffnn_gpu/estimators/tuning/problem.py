@@ -16,7 +16,7 @@ from ffnn_gpu.backends import Backend
 from ffnn_gpu.distributed import Single
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.model import Model, weighted
-from ffnn_gpu.estimators.model_choice import require_one_network
+from ffnn_gpu.estimators.model_choice import one_network
 from ffnn_gpu.estimators.recipe import (
     Encoded,
     dropout_of,
@@ -70,7 +70,7 @@ class Problem:
                 "a search compares networks on the validation rows, and validation = 0 leaves none; "
                 "use a fraction such as 0.1"
             )
-        require_one_network(config)
+        config = one_network(config)
         optimizer_of(config)
         task = Task.of(training.data.y, config.task, config.loss, config.label_smoothing)
         metric, names = _metrics(task, config, metric)

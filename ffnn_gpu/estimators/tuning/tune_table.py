@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ffnn_gpu.backends import get_backend
-from ffnn_gpu.estimators.arguments import config_of, errors_in_python, left_out, read_data, warnings_in_python
+from ffnn_gpu.estimators.arguments import config_of, given_in, left_out, read_data, warnings_in_python
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.recipe import evaluated
 from ffnn_gpu.estimators.settings import TrainConfig, write_toml
@@ -17,6 +17,7 @@ from ffnn_gpu.estimators.tuning.problem import Problem
 from ffnn_gpu.estimators.tuning.search import run_search, study_of
 from ffnn_gpu.estimators.tuning.space import Space
 from ffnn_gpu.estimators.tuning.study import Study
+from ffnn_gpu.estimators.wording import errors_in, in_python
 from ffnn_gpu.standard_error import write_line
 from ffnn_gpu.training.history import History
 
@@ -76,8 +77,9 @@ def tune_table(
 ) -> TunedTable:
     """Search for settings whose network is best on the validation rows of a table.
 
-    The first trial has the settings that `train_table` would have, so the best is at least as good as those.
-    The test rows are evaluated once, at the end. Ctrl-C ends the search with the best so far.
+    The first trial has the settings that `train_table` would have with model="mlp", so the best is at least
+    as good as those. The test rows are evaluated once, at the end. Ctrl-C ends the search with the best so
+    far.
 
     Args:
         data, target, settings: as in `train_table`. A given setting is kept, unless `search` names it.
@@ -96,10 +98,10 @@ def tune_table(
     optuna(), (limits := Limits.of(trials, time))
     config = config_of(data, target, settings)
     backend = get_backend(config.device)
-    with errors_in_python():
+    with errors_in(in_python):
         problem = Problem.of(read_data(data, config), config, metric, backend)
         names = (search,) if isinstance(search, str) else search
-        given = [name for name, value in settings.items() if value is not None]
+        given = given_in(settings)
         study = study_of(problem, space, names, given, None if storage is None else Path(storage))
     found = run_search(
         problem, study, limits, write_line if verbose else lambda line: None, lambda best: None

@@ -76,8 +76,8 @@ class Graph:
         """Return the file, checked. Raises ConfigurationError if it is too large."""
         if self._bytes > LARGEST:
             raise ConfigurationError(
-                f"the weights have {self._bytes:,} bytes; an ONNX file holds at most {LARGEST:,}. Use "
-                "--safetensors"
+                f"the weights have {self._bytes:,} bytes; an ONNX file holds at most {LARGEST:,}. Write "
+                "a safetensors file instead"
             )
         helper, constants = self.onnx.helper, [tensor for _, tensor in self._constants.values()]
         graph = helper.make_graph(self._nodes, name, self._inputs, self._outputs, constants)
