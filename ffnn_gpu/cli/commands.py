@@ -1,4 +1,4 @@
-"""Define `ffnn-gpu train | evaluate | predict | inspect | info`, add `tune` and `export`: parse, call, print.
+"""Define `ffnn-gpu train | evaluate | predict | inspect | info`, add the others: parse, call, print.
 
     exit code   0 done   1 run failed   2 usage or configuration   3 data or model file   4 device
                 5 out of memory
@@ -8,7 +8,7 @@ Results go to standard output, everything else to standard error. FFNN_GPU_DEBUG
 command imports what it needs when it runs, which keeps --help fast.
 
 Under mpiexec, all processes share one training run in `train`, and rank 0 alone prints `info`. `evaluate`,
-`predict` and `export` run in each process separately.
+`predict`, `export`, `report` and `compare` run in each process separately.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ import click
 from ffnn_gpu import __version__
 from ffnn_gpu.checkpoints.json_values import dumps
 from ffnn_gpu.checks import counted
-from ffnn_gpu.cli import standard_streams
+from ffnn_gpu.cli import report_command, standard_streams
 from ffnn_gpu.cli.exit_codes import CommandGroup, announcer, print_error_line, print_result, ranks_of
 from ffnn_gpu.cli.export import export_command
 from ffnn_gpu.cli.flags import flags_of, quiet_option, settings
@@ -63,6 +63,7 @@ def main(ctx: click.Context) -> int | None:
 @click.option(
     "--rank-logs", metavar="FOLDER", help="write a log file per process there: rank-0.log, rank-1.log, …"
 )
+@click.option("--report", "with_report", is_flag=True, help="write report.html into the run folder too")
 @quiet_option
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
 def train_command(
@@ -72,6 +73,7 @@ def train_command(
     resume: bool,
     overwrite: bool,
     rank_logs: str | None,
+    with_report: bool,
     quiet: bool,
     as_json: bool,
     **flags: Any,
@@ -115,6 +117,8 @@ def train_command(
         report = {"folder": str(result.folder), **result.report}
         lines = messages.result_lines(result.folder, result.report, quiet)
         print_result(dumps(report) if as_json else "\n".join(lines))
+        if with_report:
+            report_command.after_training(config, result, announcer(ranks, quiet))
     return 128 + result.history.interrupted if result.history.interrupted else 0
 
 
@@ -255,6 +259,8 @@ def predict_command(
 
 main.add_command(tune_command)
 main.add_command(export_command)
+main.add_command(report_command.report_command)
+main.add_command(report_command.compare_command)
 
 
 @main.command("inspect")

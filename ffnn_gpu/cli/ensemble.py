@@ -14,7 +14,7 @@ from ffnn_gpu.estimators.split import Part
 from ffnn_gpu.estimators.tabular.fit_ensemble import Ensemble
 from ffnn_gpu.estimators.tabular.from_settings import fit_tabular
 from ffnn_gpu.estimators.tabular.members import Member
-from ffnn_gpu.estimators.tabular.report import explained, member_row, summary
+from ffnn_gpu.estimators.tabular.report import explained, half_widths, member_row, summary
 from ffnn_gpu.training.history import History
 
 COURSE_OF_ONE = ("epochs", "epochs_asked", "best_epoch", "schedule")  # of result.json, for one network
@@ -65,6 +65,7 @@ def with_ensemble(
     said = {
         "members_asked": asked,
         "stopped_early": sum(not member.is_whole for member in found.members),
+        "half_widths": half_widths(found),
         "explanation": explained(found, model.network.n_in, columns),
     }
     rest = {name: value for name, value in report.items() if name not in COURSE_OF_ONE}

@@ -20,10 +20,11 @@ from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.model_choice import require_fitting
 from ffnn_gpu.estimators.recipe import encode, evaluated, fit_model, optimizer_of, prepare, require_trainable
-from ffnn_gpu.estimators.split import Part, require_known_labels, split_rows
+from ffnn_gpu.estimators.split import Part, Split, require_known_labels, split_rows
 from ffnn_gpu.estimators.tabular.from_settings import folds_for
 from ffnn_gpu.estimators.tabular.recipes import PRESETS
 from ffnn_gpu.estimators.task import Task, doubt
+from ffnn_gpu.estimators.training_data import Training
 from ffnn_gpu.tables.encoding import Encoding
 from ffnn_gpu.tables.rows import TableRows
 from ffnn_gpu.tables.sources import STDIN, is_pipe
@@ -125,7 +126,7 @@ def train(
     if ensemble is not None:
         asked = folds * len(PRESETS[config.preset].recipes)
         report = with_ensemble(report, ensemble, model, data.x.shape[1], asked)
-    done = result.Result(folder, model, history, report)
+    done = result.Result(folder, model, history, report, training=training, split=split)
     on_rank_zero(ranks, lambda: result.write_report(done, split.test, announce))
     return done
 
@@ -163,17 +164,28 @@ def held_out(folder: str | Path, model: Model) -> tuple[Part, Names]:
             f"{folder} is not a run folder, so it has no test set; give the DATA to evaluate on"
         )
     config = resolve({}, file=file, environment={})
-    data, _, roles, table = read_training(config)
-    split = split_rows(data, model.task, config, roles)
+    training, split = read_again(folder, config, model, ". Give the DATA to evaluate on")
     if split.test is None:
         raise ConfigurationError(f"the run {folder} held out no test set; give the DATA to evaluate on")
+    return split.test, training.data.feature_names
+
+
+def read_again(
+    folder: str | Path, config: TrainConfig, model: Model, remedy: str = ""
+) -> tuple[Training, Split]:
+    """Return the data of the run in `folder` and its parts.
+
+    Raises DataError if other cells have been read since; the message ends with the remedy.
+    """
+    training = read_training(config)
+    split = split_rows(training.data, model.task, config, training.roles)
     saved = result.saved_report(Path(folder))
     if (then := saved.get("rows", split.counts())) != split.counts():
         raise DataError(f"{config.data} has changed since the training run: rows {then} → {split.counts()}")
-    then, now = saved.get("table"), result.checksum_of(table)
+    then, now = saved.get("table"), result.checksum_of(training.table)
     if then and now and then["duckdb"] == now["duckdb"] and then != now:
         raise DataError(
             f"{config.data or 'the query'} has other cells, or rows in another order, than in the training "
-            "run; its test set cannot be found. Give the DATA to evaluate on"
+            f"run; its test set cannot be found{remedy}"
         )
-    return split.test, data.feature_names
+    return training, split

@@ -42,6 +42,7 @@ TINY = Preset(
     3,
 )
 WORDS = ("train", "t.csv", "--target", "label", "--drop", "price", "--model", "tabular", "--device", "numpy")
+TIMES = ("seconds", "peak_bytes")  # of result.json
 FILES = {
     "checkpoint", "config.toml", "history.csv", "metrics.jsonl", "model.safetensors", "result.json",
 }  # fmt: skip
@@ -95,7 +96,7 @@ def kept(folder="out"):
 def without_seconds(found):
     """Return the report without its folder and without durations."""
     if isinstance(found, dict):
-        return {name: without_seconds(each) for name, each in found.items() if name != "seconds"}
+        return {name: without_seconds(each) for name, each in found.items() if name not in TIMES}
     return [*map(without_seconds, found)] if isinstance(found, list) else found
 
 
