@@ -93,12 +93,14 @@ def train_command(
       mpiexec -n 4 python -m mpi4py -m ffnn_gpu train DATA
     """
     from ffnn_gpu.cli import messages, run_folder, train
+    from ffnn_gpu.distributed.rank_zero import on_rank_zero
     from ffnn_gpu.training.interrupt import Interrupted
     from ffnn_gpu.training.rank_logs import open_log
 
     saved = run_folder.config_to_resume(flags["out"]) if resume else None
     config = resolve({"data": data, **flags}, assignments=assignments, file=file, resumed=saved)
     ranks = ranks_of(config.device)
+    announce = announcer(ranks, quiet)
     if rank_logs is not None:
         open_log(rank_logs, ranks)
     try:
@@ -106,7 +108,7 @@ def train_command(
             config,
             resume=resume,
             overwrite=overwrite,
-            announce=announcer(ranks, quiet),
+            announce=announce,
             verbose=0 if quiet else 1,
             communicator=ranks,
         )
@@ -117,8 +119,8 @@ def train_command(
         report = {"folder": str(result.folder), **result.report}
         lines = messages.result_lines(result.folder, result.report, quiet)
         print_result(dumps(report) if as_json else "\n".join(lines))
-        if with_report:
-            report_command.after_training(config, result, announcer(ranks, quiet))
+    if with_report:
+        on_rank_zero(ranks, lambda: report_command.after_training(config, result, announce))
     return 128 + result.history.interrupted if result.history.interrupted else 0
 
 

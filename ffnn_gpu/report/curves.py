@@ -1,6 +1,7 @@
 """What happened during the training: curves, and the members of an ensemble."""
 
 import math
+from dataclasses import replace
 
 from ffnn_gpu.report.axes import Axis
 from ffnn_gpu.report.charts import Chart, Line, figure, thinned
@@ -24,7 +25,7 @@ def chart_of(panel: Panel) -> Chart:
     """Return the chart of some lines over the epochs."""
     x = [value for line in panel.lines for value in line.x]
     y = [value for line in panel.lines for value in line.y]
-    axes = Axis.around("epoch", x), Axis.around(panel.axis, y, may_be_log=True)
+    axes = replace(Axis.around("epoch", x), is_whole=True), Axis.around(panel.axis, y, may_be_log=True)
     said = "; ".join(map(described, panel.lines))
     return Chart(panel.title, f"{said}.", *axes, panel.lines)
 

@@ -82,7 +82,7 @@ def _tested(record: Record, omitted: list[Omission]) -> Tested | None:
 def _lacking(found: Tested, record: Record) -> Iterator[Omission]:
     if found.importance is None:
         columns = record.model.network.n_in if record.model else 0
-        reason = f"{found.rows:,} test rows and {columns:,} columns are too few rows, or too many columns"
+        reason = f"there are too few rows ({found.rows:,}), or too many columns ({columns:,} for the network)"
         yield Omission("importance of the columns", reason)
     if found.residuals and not found.coverage:
         reason = "intervals need errors of validation rows or of rows out of fold, and the run has too few"

@@ -17,8 +17,8 @@ from ffnn_gpu.report.worst import column_names
 from ffnn_gpu.tables.rows import TableRows
 
 MOST_ROWS, LEAST_ROWS = 1000, 100
-REPEATS = 3
-BUDGET = 300_000  # rows that the network predicts at most
+REPEATS = (3, 1)  # the first with which at least LEAST_ROWS can be predicted is used
+WORK = 2e11  # parameters times predicted rows at most: some seconds on a CPU
 
 
 class Read(NamedTuple):
@@ -34,8 +34,8 @@ def importance_of(model: Model, test: Part, result: Mapping[str, Any]) -> Import
     Return None if there are too few rows, or so many columns that it would take too long.
     """
     columns = read_columns(model)
-    most = min(len(test.x), MOST_ROWS, BUDGET // (REPEATS * len(columns)))
-    if most < min(len(test.x), LEAST_ROWS) or most < 2:
+    repeats, most = _affordable(len(test.x), len(columns), model.network.params.count)
+    if most < 2:
         return None
     chosen = np.sort(np.random.default_rng(0).choice(len(test.x), most, replace=False))
     some = part_of(test, chosen)
@@ -43,11 +43,20 @@ def importance_of(model: Model, test: Part, result: Mapping[str, Any]) -> Import
         model.features(some.x if isinstance(some.x, TableRows) else np.asarray(rows_of(some.x)[:]))
     )
     name = metric_of(model, result)
-    found = permutation_importance(error_of(model, some, name), x, [each.places for each in columns], REPEATS)
+    found = permutation_importance(error_of(model, some, name), x, [each.places for each in columns], repeats)
     rows = zip(columns, found.mean(axis=1).tolist(), found.std(axis=1).tolist(), strict=True)
     importances = [ColumnImportance(column.name, mean, deviation) for column, mean, deviation in rows]
     importances.sort(key=lambda column: -column.mean)
-    return Importance(name, most, REPEATS, tuple(importances))
+    return Importance(name, most, repeats, tuple(importances))
+
+
+def _affordable(rows: int, columns: int, parameters: int) -> tuple[int, int]:
+    """Return the number of repeats and of rows, 0 rows if even one repeat would take too long."""
+    for repeats in REPEATS:
+        most = min(rows, MOST_ROWS, int(WORK / (repeats * columns * parameters)))
+        if most >= min(rows, LEAST_ROWS):
+            return repeats, most
+    return 1, 0
 
 
 def read_columns(model: Model) -> list[Read]:

@@ -9,7 +9,7 @@ def number(value: float | None, digits: int = 4) -> Html:
     """Return <data> with the exact value; a number that does not exist is a dash."""
     if value is None or math.isnan(value):
         return element("span", "\u2013", title="not known")
-    return element("data", rounded(value, digits), value=repr(value))
+    return element("data", rounded(value, digits), value=repr(float(value)))
 
 
 def rounded(value: float, digits: int = 4) -> str:

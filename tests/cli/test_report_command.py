@@ -160,7 +160,7 @@ def test_history_that_is_cut_ends_before_its_last_line(folder):
     file.write_text("\n".join([lines[0], lines[1][:9]]), "utf-8")
     assert history_of(Path("run")).rows == [json.loads(lines[0])]
     file.write_text("\n".join([lines[0][:9], lines[1]]), "utf-8")
-    with pytest.raises(DataError, match="metrics.jsonl, line 1, is damaged"):
+    with pytest.raises(DataError, match=r"metrics\.jsonl, line 1, is damaged"):
         history_of(Path("run"))
 
 

@@ -27,14 +27,20 @@ def test_numbers_and_ticks_lie_on_the_axis(ends, may_be_log):
     places = [axis.place(number) for number in ends]
     assert all(-1e-9 <= place <= 1 + 1e-9 for place in places)
     ticks = axis.ticks()
-    assert 1 <= len(ticks) <= 6 and ticks == sorted(ticks)
+    assert 1 <= len(ticks) <= 7 and ticks == sorted(ticks)
     assert all(-1e-9 <= axis.place(tick) <= 1 + 1e-9 for tick in ticks)
 
 
 def test_ticks_are_round():
     assert np.allclose(Axis("x", 0.03, 0.97).ticks(), [0.2, 0.4, 0.6, 0.8])
-    assert Axis("x", 0, 30).ticks() == [0, 10, 20, 30]
+    assert Axis("x", 0, 30).ticks() == [0, 5, 10, 15, 20, 25, 30]
     assert Axis("x", 0.004, 200, is_log=True).ticks() == pytest.approx([0.01, 0.1, 1, 10, 100])
+
+
+def test_axis_of_integers_has_ticks_at_integers_only():
+    assert Axis("epoch", 0.95, 1.05, is_whole=True).ticks() == [1]
+    assert Axis("epoch", 0.9, 3.1, is_whole=True).ticks() == [1, 2, 3]
+    assert Axis("epoch", 0, 31, is_whole=True).ticks() == [0, 10, 20, 30]
 
 
 def test_axis_is_logarithmic_only_for_positive_numbers_of_several_sizes():
