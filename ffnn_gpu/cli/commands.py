@@ -11,6 +11,7 @@ Under mpiexec, all processes share one training run in `train`, and rank 0 alone
 `predict`, `export`, `report` and `compare` run in each process separately.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,9 @@ def main(ctx: click.Context) -> int | None:
 @click.option(
     "--rank-logs", metavar="FOLDER", help="write a log file per process there: rank-0.log, rank-1.log, …"
 )
+@click.option(
+    "--watch", is_flag=True, help="serve the page about the run on this machine while it is trained"
+)
 @click.option("--report", "with_report", is_flag=True, help="write report.html into the run folder too")
 @quiet_option
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
@@ -73,6 +77,7 @@ def train_command(
     resume: bool,
     overwrite: bool,
     rank_logs: str | None,
+    watch: bool,
     with_report: bool,
     quiet: bool,
     as_json: bool,
@@ -100,18 +105,24 @@ def train_command(
     saved = run_folder.config_to_resume(flags["out"]) if resume else None
     config = resolve({"data": data, **flags}, assignments=assignments, file=file, resumed=saved)
     ranks = ranks_of(config.device)
-    announce = announcer(ranks, quiet)
+    announce, more = announcer(ranks, quiet), dict[str, Any]()
     if rank_logs is not None:
         open_log(rank_logs, ranks)
     try:
-        result = train.train(
-            config,
-            resume=resume,
-            overwrite=overwrite,
-            announce=announce,
-            verbose=0 if quiet else 1,
-            communicator=ranks,
-        )
+        with ExitStack() as ends:
+            if watch:
+                from ffnn_gpu.cli.watching import watched
+
+                more["started"] = ends.enter_context(watched(announcer(ranks, False))).begin
+            result = train.train(
+                config,
+                resume=resume,
+                overwrite=overwrite,
+                announce=announce,
+                verbose=0 if quiet else 1,
+                communicator=ranks,
+                **more,
+            )
     except Interrupted as error:
         print_error_line(f"{error}; nothing was written")
         return 128 + error.number

@@ -29,16 +29,27 @@ def record_of(run: str, device: str = "auto") -> Record:
         DataError: result.json or metrics.jsonl is damaged.
     """
     folder = Path(run)
-    if not (folder / run_folder.CONFIG).is_file():
-        what = "is not a run folder: it has no config.toml" if folder.exists() else "does not exist"
-        raise ConfigurationError(f"{run} {what}; give the run folder of `ffnn-gpu train`")
-    config = resolve({}, file=folder / run_folder.CONFIG, environment={})
+    config = _config(run, folder)
     saved, history, omitted = result.saved_report(folder), history_of(folder), []
     model = _model(folder, device, omitted)
     data = None if model is None else _data(folder, config, model, omitted)
     training, split = data or (None, None)
     courses, size = courses_of(folder, history, omitted), size_of(folder)
     return Record(run, config, saved, history, courses, model, training, split, size, tuple(omitted))
+
+
+def unfinished_record(run: str) -> Record:
+    """Read what the files of a run that is under way tell, without its model and its data."""
+    folder, omitted = Path(run), [Omission("everything that the model answers", "the run is under way")]
+    config, history = _config(run, folder), history_of(folder)
+    return Record(run, config, {}, history, courses_of(folder, history, omitted), omitted=tuple(omitted))
+
+
+def _config(run: str, folder: Path) -> TrainConfig:
+    if not (folder / run_folder.CONFIG).is_file():
+        what = "is not a run folder: it has no config.toml" if folder.exists() else "does not exist"
+        raise ConfigurationError(f"{run} {what}; give the run folder of `ffnn-gpu train`")
+    return resolve({}, file=folder / run_folder.CONFIG, environment={})
 
 
 def history_of(folder: Path) -> History:

@@ -1,6 +1,7 @@
 """Train on a data set and write a run folder: the work of `ffnn-gpu train`."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -46,6 +47,7 @@ def train(
     announce: Announce = lambda line: None,
     verbose: int = 0,
     communicator: Communicator | None = None,
+    started: Callable[[Path], None] = lambda folder: None,
 ) -> result.Result:
     """Train with this configuration and write the run folder.
 
@@ -56,6 +58,7 @@ def train(
         verbose: passed to `fit`.
         communicator: connects the ranks that train together; all call this function with the same arguments.
             Every rank reads the data. Only rank 0 uses the run folder; the others wait until it is written.
+        started: receives the run folder on rank 0 when the training begins.
 
     Raises:
         ConfigurationError, DataError: before anything is written.
@@ -107,6 +110,8 @@ def train(
     try:
         if table is not None and ranks.rank == 0:
             rows.keep_in(folder)
+        if ranks.rank == 0:
+            started(folder)
         if is_ensemble:
             model, history, ensemble = train_members(config, model, split.train, folder, verbose)
         else:

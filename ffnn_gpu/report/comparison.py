@@ -6,9 +6,9 @@ from ffnn_gpu.checks import counted
 from ffnn_gpu.report.charts import Line, figure
 from ffnn_gpu.report.curves import chart_of
 from ffnn_gpu.report.findings import Findings, Panel
-from ffnn_gpu.report.markup import Html, element, isolated, joined, name_of
+from ffnn_gpu.report.markup import Html, element, escaped, isolated, joined, name_of
 from ffnn_gpu.report.numbers import number
-from ffnn_gpu.report.page import rendered, whole_page
+from ffnn_gpu.report.page import Page, rendered, whole_page
 from ffnn_gpu.report.sections import Section, number_of_rows, sections_of
 from ffnn_gpu.report.tables import table
 
@@ -18,10 +18,9 @@ MOST_IMPORTANT = 15
 
 def comparison_page(runs: Sequence[Findings]) -> str:
     """Return the page about several runs."""
-    sections = [*_sections(runs)]
-    body = rendered(sections)
     title = f"Comparison of {counted(len(runs), 'training run')}"
-    return whole_page(title, title, joined([name_of(run.name) for run in runs], ", "), body, sections)
+    names = joined([name_of(run.name) for run in runs], ", ")
+    return whole_page(Page(title, escaped(title), names, tuple(_sections(runs))))
 
 
 def _sections(runs: Sequence[Findings]) -> Iterator[Section]:

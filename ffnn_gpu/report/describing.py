@@ -11,7 +11,7 @@ from ffnn_gpu.report.course import costs_of, ensemble_of, panels_of, status_of
 from ffnn_gpu.report.findings import Findings, Omission, Score, Tested
 from ffnn_gpu.report.record import Record
 from ffnn_gpu.report.reproducing import commands_of, settings_of
-from ffnn_gpu.report.tested import tested_of
+from ffnn_gpu.report.tested import findings_of_rows
 
 LOWER = LOWER_IS_BETTER | {"loss"}
 
@@ -71,7 +71,7 @@ def _tested(record: Record, omitted: list[Omission]) -> Tested | None:
         omitted.append(Omission("everything about test rows", "the run held out no test rows"))
         return None
     try:
-        found = tested_of(record.model, record.split.test, record.split.validation, record.result)
+        found = findings_of_rows(record.model, record.split.test, record.split.validation, record.result)
     except FfnnGpuError as error:
         omitted.append(Omission("everything about test rows", str(error)))
         return None

@@ -35,7 +35,7 @@ def joined(parts: Iterable[object], separator: str = "") -> Html:
     return Html(escaped(separator).join(map(escaped, parts)))
 
 
-def element(name: str, *children: object, **attributes: object) -> Html:
+def element(name: str, /, *children: object, **attributes: object) -> Html:
     """Return <name attributes>children</name>.
 
     attributes: `class_` is class, `aria_label` is aria-label. None and False leave one out; True gives it no

@@ -20,7 +20,7 @@ from ffnn_gpu.report.worst import worst_of
 MOST_TARGETS = 4
 
 
-def tested_of(model: Model, test: Part, validation: Part | None, result: Mapping[str, Any]) -> Tested:
+def findings_of_rows(model: Model, test: Part, validation: Part | None, result: Mapping[str, Any]) -> Tested:
     """Return what the test rows show of a model. result: the content of result.json."""
     found, task = predicted(model, test), model.task
     importance = importance_of(model, test, result)

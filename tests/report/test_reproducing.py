@@ -16,7 +16,7 @@ CONFIGS = [
     TrainConfig(data="my data.csv", target="price, in €", hidden=(), drop=("a,b", 'c"d', "e f")),
     TrainConfig(data="a.csv", day_first=True, header=False, lr=1e-4, hidden=(8, 4), standardize=False),
     TrainConfig(data="a.csv", day_first=False, header=True, class_weight="balanced", missing=("-", "?")),
-    TrainConfig(query="SELECT * FROM 'a b.csv' WHERE x > 1", time_limit="10m", model="tabular", target=3),
+    TrainConfig(query="SELECT * FROM 'a b.csv' WHERE x > 1", time_limit="10m", model="tabular", target="3"),
     TrainConfig(data="-x.csv", weight="-w"),
 ]  # fmt: skip
 

@@ -13,7 +13,7 @@ from ffnn_gpu.report.confusion import confusion_of
 from ffnn_gpu.report.importance import importance_of
 from ffnn_gpu.report.intervals import HalfWidths, coverage_of, half_widths_of
 from ffnn_gpu.report.residuals import residuals_of
-from ffnn_gpu.report.tested import tested_of
+from ffnn_gpu.report.tested import findings_of_rows
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 3))
@@ -33,7 +33,7 @@ def test_regression_is_described_by_its_own_rows(backend):
     """The network says (price − mean) / scale = x₀ · 5 / scale; the oracle is the formula itself."""
     scale = PRICE.std()
     model = linear(backend, PRICE, [5 / scale, 0, 0])
-    found = tested_of(model, Part(X, PRICE), Part(X[:50], PRICE[:50]), {"test": {"rmse": 1.0}})
+    found = findings_of_rows(model, Part(X, PRICE), Part(X[:50], PRICE[:50]), {"test": {"rmse": 1.0}})
     exact = PRICE.mean() + 5 * X[:, 0]
     error = np.abs(exact - PRICE)
     (residuals,) = found.residuals
@@ -57,7 +57,7 @@ def test_regression_is_described_by_its_own_rows(backend):
 def test_binary_classes_are_described_by_their_own_rows(backend):
     y = np.where(X[:, 0] + 0.3 * X[:, 1] > 0, "yes", "no")
     model = linear(backend, y, [2, 0, 0])
-    found = tested_of(model, Part(X, y), None, {"test": {"accuracy": 1.0}})
+    found = findings_of_rows(model, Part(X, y), None, {"test": {"accuracy": 1.0}})
     p = 1 / (1 + np.exp(-2 * X[:, 0]))
     is_yes, said = y == "yes", p > 0.5
     assert found.confusion.names == ("no", "yes")
@@ -80,7 +80,7 @@ def test_binary_classes_are_described_by_their_own_rows(backend):
 def test_labels_are_counted(backend):
     y = (X[:, :2] > [0, 1]).astype(int)
     model = linear(backend, y, [[9, 0], [0, 9], [0, 0]])
-    found = tested_of(model, Part(X, y), None, {})
+    found = findings_of_rows(model, Part(X, y), None, {})
     for k, label in enumerate(found.labels):
         said = X[:, k] > 0
         assert (label.actual, label.predicted, label.right) == (
