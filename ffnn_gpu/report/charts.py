@@ -12,8 +12,8 @@ from itertools import count
 from ffnn_gpu.report.axes import Axis, short_number
 from ffnn_gpu.report.markup import Html, element, joined
 
-WIDTH, HEIGHT = 360, 236  # units of the drawing; a unit is about a pixel of a telephone
-LEFT, RIGHT, TOP, BOTTOM = 50, 12, 8, 40
+WIDTH, HEIGHT = 360, 244  # units of the drawing; a unit is about a pixel of a telephone
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 24, 40
 COLORS = 6  # classes s0 … s5 of page.css: a colour and a dash each
 MOST_POINTS = 400  # of a line
 MARKED = 12  # points up to which a line shows each of them
@@ -129,10 +129,8 @@ def _grid(chart: Chart) -> Html:
         lines.append(f"M{x:.1f} {TOP}V{bottom}")
         texts.append(element("text", short_number(tick), x=f"{x:.1f}", y=bottom + 15, class_="middle"))
     middle = (LEFT + right) / 2
-    texts.append(element("text", chart.x.label, x=middle, y=HEIGHT - 6, class_="middle axis"))
-    height = (TOP + bottom) / 2
-    turned = f"rotate(-90 11 {height})"
-    texts.append(element("text", chart.y.label, x=11, y=height, transform=turned, class_="middle axis"))
+    texts.append(element("text", chart.x.label, x=middle, y=HEIGHT - 6, class_="middle"))
+    texts.append(element("text", chart.y.label, x=0, y=12))
     return joined([element("path", d="".join(lines), class_="grid"), *texts])
 
 
@@ -166,6 +164,8 @@ def _dots(x: Sequence[float], y: Sequence[float], chart: Chart) -> str:
 def _bars(mark: Bars, chart: Chart) -> str:
     ground, found = _y(chart, max(0.0, chart.y.low)), []
     for k, height in enumerate(mark.heights):
+        if not height:
+            continue
         left, right = (_x(chart, edge) for edge in mark.edges[k : k + 2])
         gap = min(1.0, (right - left) / 4)
         found.append(

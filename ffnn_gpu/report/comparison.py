@@ -9,7 +9,7 @@ from ffnn_gpu.report.findings import Findings, Panel
 from ffnn_gpu.report.markup import Html, element, escaped, isolated, joined, name_of
 from ffnn_gpu.report.numbers import number
 from ffnn_gpu.report.page import Page, rendered, whole_page
-from ffnn_gpu.report.sections import Section, number_of_rows, sections_of
+from ffnn_gpu.report.sections import Section, number_of_rows, rows_called, sections_of
 from ffnn_gpu.report.tables import table
 
 MOST_WHOLE = 8  # runs that are shown whole
@@ -53,26 +53,30 @@ def _differences(runs: Sequence[Findings]) -> Html:
         row = [each.get(name, "\u2013") for each in environments]
         if len({*row}) > 1 and name not in names:
             rows.append([name, *row])
+    if len({run.status for run in runs}) > 1:
+        rows.append(["how it ended", *(run.status for run in runs)])
     if not rows:
         return element("p", "The runs have the same settings and the same environment.")
     return table("What differs between the runs", _headings("setting", runs), rows)
 
 
 def _caution(runs: Sequence[Findings]) -> Html:
-    """Say why metrics may not be comparable."""
-    reasons = []
-    if len({run.checksum for run in runs if run.checksum}) > 1 or len({run.data for run in runs}) > 1:
-        reasons.append("they have other data")
-    if len({run.target for run in runs}) > 1:
-        reasons.append("they have other targets")
-    if len({dict(run.rows).get("test") for run in runs}) > 1:
-        reasons.append("they have other numbers of test rows")
-    if len({_split_of(run) for run in runs}) > 1:
-        reasons.append("their rows are split in another way")
-    if not reasons:
+    if not (found := _other_rows(runs)):
         return element("p", "All runs have the same data and the same test rows.", class_="status")
-    said = f"Metrics of these runs may not be comparable: {' and '.join(reasons)}."
+    said = f"The runs differ in {', '.join(found)}. Their metrics may not be comparable."
     return element("p", said, class_="status warning")
+
+
+def _other_rows(runs: Sequence[Findings]) -> list[str]:
+    """Return in what the test rows of the runs differ."""
+    known = {
+        "the data": {run.data for run in runs},
+        "the cells of the data": {run.checksum for run in runs if run.checksum},
+        "the target": {run.target for run in runs},
+        "the number of test rows": {dict(run.rows).get("test") for run in runs},
+        "the split of the rows": {_split_of(run) for run in runs},
+    }
+    return [name for name, values in known.items() if len(values) > 1]
 
 
 def _split_of(run: Findings) -> tuple[str, ...]:
@@ -84,17 +88,17 @@ def _scores(runs: Sequence[Findings]) -> Html:
     """Return the metrics, the number of rows and the costs, a column for each run."""
     metrics = {score.name: score.lower_is_better for run in runs for score in run.scores}
     rows: list[list[object]] = []
+    is_fair = not _other_rows(runs)
     for name, lower in metrics.items():
         values = [_value(run, name) for run in runs]
         known = [value for value in values if value == value]
         best = (min if lower else max)(known, default=None)
-        cells = [_marked(value, value == best and len({*known}) > 1) for value in values]
+        cells = [_marked(value, value == best and is_fair and len({*known}) > 1) for value in values]
         rows.append([name.replace("_", " "), *cells])
     for part in dict.fromkeys(part for run in runs for part, _ in run.rows):
-        rows.append([f"{part} rows", *(_rows_of(run, part) for run in runs)])
+        rows.append([rows_called(part), *(_rows_of(run, part) for run in runs)])
     for name in dict.fromkeys(name for run in runs for name, _ in run.costs):
         rows.append([name, *(dict(run.costs).get(name, "\u2013") for run in runs)])
-    rows.append(["how it ended", *(run.status for run in runs)])
     return table("Test metrics and costs", _headings("", runs), rows, range(1, 1 + len(runs)))
 
 

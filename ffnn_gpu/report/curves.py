@@ -25,7 +25,7 @@ def chart_of(panel: Panel) -> Chart:
     """Return the chart of some lines over the epochs."""
     x = [value for line in panel.lines for value in line.x]
     y = [value for line in panel.lines for value in line.y]
-    axes = replace(Axis.around("epoch", x), is_whole=True), Axis.around(panel.axis, y, may_be_log=True)
+    axes = replace(Axis.around("epoch", x), is_whole=True), Axis.around(panel.axis, y, panel.axis == "loss")
     said = "; ".join(map(described, panel.lines))
     return Chart(panel.title, f"{said}.", *axes, panel.lines)
 

@@ -50,7 +50,7 @@ def _confusion(found: Confusion) -> Html:
     for name, counts in zip(names, found.counts, strict=True):
         total = max(1, sum(counts))
         rows.append([name, *(Shaded(f"{n:,}" if n else "", n / total) for n in counts)])
-    heading = element("span", "true \u2193 predicted \u2192")
+    heading = joined(["predicted \u2192", element("br"), "true \u2193"])
     grid = table("Test rows by true and predicted class", [heading, *names], rows, is_compact=True)
     whole = sum(map(sum, found.counts))
     said = (

@@ -42,8 +42,27 @@ def _results(found: Findings) -> Html:
     about = [("data", name_of(found.data)), ("task", found.task)]
     if found.target:
         about.insert(1, ("target", name_of(found.target)))
-    about += [(f"{part} rows", number_of_rows(count)) for part, count in found.rows]
-    return joined([status, _scores(found), facts(about)])
+    about += [(rows_called(part), number_of_rows(count)) for part, count in found.rows]
+    return joined([status, _headline(found), _scores(found), facts(about)])
+
+
+def _headline(found: Findings) -> Html:
+    """Return the first metric in large figures, beside that of the constant prediction."""
+    if not found.scores:
+        return Html("")
+    first, name = found.scores[0], found.scores[0].name.replace("_", " ")
+    shown = [(f"test {name}", first.value), ("constant prediction", first.baseline)]
+    items = (
+        element("div", element("dt", said), element("dd", number(value)))
+        for said, value in shown
+        if value is not None
+    )
+    return element("dl", *items, class_="headline")
+
+
+def rows_called(part: str) -> str:
+    """training rows, validation rows, test rows"""
+    return f"{'training' if part == 'train' else part} rows"
 
 
 def number_of_rows(count: int) -> Html:

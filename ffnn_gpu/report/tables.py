@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ffnn_gpu.report.markup import Html, element, joined
 
+MOST_ROWS = 25  # that are shown at once; more scroll by themselves, except in print
 STRONGEST = 0.5  # opacity of the background of a cell, beside which text can still be read
 
 
@@ -39,7 +40,8 @@ def table(
         element("tbody", body),
         class_="compact" if is_compact else None,
     )
-    return element("div", whole, class_="scroll", tabindex=0, role="region", aria_label=caption)
+    kind = "scroll tall" if len(rows) > MOST_ROWS else "scroll"
+    return element("div", whole, class_=kind, tabindex=0, role="region", aria_label=caption)
 
 
 def _heading(text: object, kind: str | None) -> Html:

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 
 from ffnn_gpu.report import comparison_page
+from ffnn_gpu.report.sections import rows_called
 from tests.report.reader import exact, read, rows, section
 from tests.report.runs import HOSTILE, KINDS, LABELS, result_of
 
@@ -102,7 +103,7 @@ def test_numbers_are_those_of_the_result(trees, runs, kind):
         for name, value in result["test"].items()
     }
     counts = dict(zip([n.text for n in found.all("dt")], found.all("dd"), strict=True))
-    assert {part: exact(counts[f"{part} rows"])[0] for part in result["rows"]} == result["rows"]
+    assert {part: exact(counts[rows_called(part)])[0] for part in result["rows"]} == result["rows"]
 
 
 def test_matrix_of_classes_adds_up_to_the_accuracy_of_the_result(findings, runs):
