@@ -30,7 +30,8 @@ def record_of(run: str, device: str = "auto") -> Record:
     """
     folder = Path(run)
     config = _config(run, folder)
-    saved, history, omitted = result.saved_report(folder), history_of(folder), []
+    saved, history = result.saved_report(folder), history_of(folder)
+    omitted: list[Omission] = []
     model = _model(folder, device, omitted)
     data = None if model is None else _data(folder, config, model, omitted)
     training, split = data or (None, None)

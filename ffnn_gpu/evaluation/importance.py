@@ -41,7 +41,7 @@ def permutation_importance(
     for k, places in enumerate(columns):
         own = [*places]
         for r, order in enumerate(orders):
-            shuffled[:, own] = x[np.ix_(order, own)]
+            shuffled[:, own] = x[order[:, None], own]
             found[k, r] = error(shuffled) - before
         shuffled[:, own] = x[:, own]
     return found

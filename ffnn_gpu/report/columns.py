@@ -1,7 +1,7 @@
 """What was decided about each column of the data, and why."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from ffnn_gpu.checks import counted
 from ffnn_gpu.estimators.model import Model
@@ -12,6 +12,7 @@ from ffnn_gpu.tables.columns import Column, Kind
 from ffnn_gpu.tables.encoders import CodeEncoder, Encoder, LevelEncoder
 from ffnn_gpu.tables.encoding import Encoding
 from ffnn_gpu.tables.inspection import inspect, treatment_of, values_of
+from ffnn_gpu.tables.rows import TableRows
 from ffnn_gpu.tables.spelling import Spelling
 
 MOST_COLUMNS = 200  # that are listed
@@ -43,7 +44,7 @@ def _of_table(record: Record, training: Training, encoding: Encoding | None) -> 
     table = training.table
     assert table is not None  # by the caller
     spelling = Spelling(table.decimal, record.config.missing, day_first=record.config.day_first)
-    x = training.data.x
+    x = cast(TableRows, training.data.x)
     found = inspect(table, training.columns, spelling, x.skip, training.data.y, x.index, encoding)
     columns = [
         DescribedColumn(each.name, each.kind, each.reason, each.treatment, each.missing, values_of(each))

@@ -69,7 +69,7 @@ def _caution(runs: Sequence[Findings]) -> Html:
 
 def _other_rows(runs: Sequence[Findings]) -> list[str]:
     """Return in what the test rows of the runs differ."""
-    known = {
+    known: dict[str, set[object]] = {
         "the data": {run.data for run in runs},
         "the cells of the data": {run.checksum for run in runs if run.checksum},
         "the target": {run.target for run in runs},

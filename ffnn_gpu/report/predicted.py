@@ -58,8 +58,8 @@ def answers_of(model: Model, found: Predicted) -> Answers:
         error = -np.log(np.maximum(right, TINY)).sum(axis=1)
         return Answers("log loss", error, _labels(found.y), _labels(found.decided))
     own = p[np.arange(len(p)), found.y]
-    names = np.array(model.task.columns, object)
-    return Answers("1 − probability of the true class", 1 - own, names[found.y], names[found.decided])
+    true, said = ([model.task.columns[k] for k in each.tolist()] for each in (found.y, found.decided))
+    return Answers("1 − probability of the true class", 1 - own, true, said)
 
 
 def _numbers(rows: HostArray) -> Sequence[str]:

@@ -56,6 +56,7 @@ def write_data():
     write("two.csv", ["a<b>&", f"{HOSTILE} {'long ' * 30}", "<i>kind</i>"], x[:, 0], color, label)
     price = (3 * x[:, 0] + x[:, 1] + 40).round(3)
     write("wide.csv", [*(f"x{k}" for k in range(60)), "price"], *x.T, price)
+    write("price.csv", ["a", "b", "price"], x[:, 0], x[:, 1], price)
     write("several.csv", ["a", "b", "u", "v"], x[:, 0], x[:, 1], price, (x[:, 1] * 1e6).round(1))
     code = np.repeat(np.arange(50), 8)
     some = RNG.normal(size=(2, 400)).round(3)
@@ -83,7 +84,7 @@ def make(folder):
         train("several.csv", "--target", "u,v", "--task", "regression", "--out", "several")
         train("labels.npz", "--out", "labels")
         train("rows.npy", "--task", "binary", "--out", "npy")
-        for data, out in (("two.csv", "ensemble"), ("wide.csv", "prices")):
+        for data, out in (("two.csv", "ensemble"), ("price.csv", "prices")):
             train(data, "--model", "tabular", "--device", "numpy", "--quiet", "--out", out)
         shutil.copytree("two", "gone")
         config = Path("gone/config.toml")
