@@ -80,11 +80,15 @@ def _scores(found: Findings) -> Html:
         cells = [score.name.replace("_", " "), number(score.value)]
         cells += [number(score.baseline) if score.baseline is not None else ""] * has_baseline
         rows.append([*cells, "lower" if score.lower_is_better else "higher"])
-    said = f"{found.better} The constant prediction is {found.baseline}." if found.baseline else ""
     numbers = range(1, 2 + has_baseline)
-    return joined(
-        [table("Metrics of the test rows", headings, rows, numbers), element("p", said) if said else ""]
-    )
+    return joined([table("Metrics of the test rows", headings, rows, numbers), _baseline(found)])
+
+
+def _baseline(found: Findings) -> Html:
+    if not found.baseline:
+        return Html("")
+    said = element("bdi", found.baseline)
+    return element("p", joined([found.better, " The constant prediction is ", said, "."]))
 
 
 def _omitted(found: Findings) -> Html:
