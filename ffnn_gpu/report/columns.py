@@ -11,7 +11,7 @@ from ffnn_gpu.report.record import Record
 from ffnn_gpu.tables.columns import Column, Kind
 from ffnn_gpu.tables.encoders import CodeEncoder, Encoder, LevelEncoder
 from ffnn_gpu.tables.encoding import Encoding
-from ffnn_gpu.tables.inspection import inspect, treatment_of, values_of
+from ffnn_gpu.tables.inspection import Inspected, inspect, treatment_of, values_of
 from ffnn_gpu.tables.rows import TableRows
 from ffnn_gpu.tables.spelling import Spelling
 
@@ -46,15 +46,17 @@ def _of_table(record: Record, training: Training, encoding: Encoding | None) -> 
     spelling = Spelling(table.decimal, record.config.missing, day_first=record.config.day_first)
     x = cast(TableRows, training.data.x)
     found = inspect(table, training.columns, spelling, x.skip, training.data.y, x.index, encoding)
-    columns = [
-        DescribedColumn(each.name, each.kind, each.reason, each.treatment, each.missing, values_of(each))
-        for each in found.columns
-    ]
+    columns = [_inspected(each) for each in found.columns]
     used = sum(column.is_used for column in training.columns)
     note = f"The network reads {used} of {counted(len(columns), 'column')}."
     remarks = [*found.remarks, *(f"{warning.about}: {warning.text}" for warning in found.warnings)]
     listed = _listed(columns, note)
     return listed._replace(remarks=tuple(remarks[:MOST_REMARKS]))
+
+
+def _inspected(found: Inspected) -> DescribedColumn:
+    treatment = "left out" if found.treatment.startswith("left out") else found.treatment
+    return DescribedColumn(found.name, found.kind, found.reason, treatment, found.missing, values_of(found))
 
 
 def _listed(columns: Sequence[DescribedColumn], note: str) -> Columns:

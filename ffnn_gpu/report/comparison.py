@@ -123,8 +123,9 @@ def _charts(runs: Sequence[Findings]) -> Iterator[Html]:
         found = [(run, panel) for run in single for panel in run.panels if panel.title == title]
         if len(found) > 1:
             lines = tuple(Line(isolated(run.name), p.lines[-1].x, p.lines[-1].y) for run, p in found)
-            label = found[0][1].lines[-1].label
-            yield figure(chart_of(Panel(f"{title}, {label}", found[0][1].axis, lines)))
+            first = found[0][1]
+            said = f"{title}, {first.lines[-1].label}" if len(first.lines) > 1 else title
+            yield figure(chart_of(Panel(said, first.axis, lines)))
 
 
 def _importance(runs: Sequence[Findings]) -> Html:

@@ -96,6 +96,9 @@ def status_of(record: Record) -> str:
     if "epochs" in result and result["epochs"] < result["epochs_asked"]:
         best = f"; the best was epoch {result['best_epoch']}" if result.get("best_epoch") else ""
         return f"Stopped early after {_extent(record)}{best}."
+    if search := result.get("search"):
+        trials = counted(sum(search["trials"].values()), "trial")
+        return f"Trial {search['best']}, the best of {trials} of a search: {_extent(record)}."
     return f"Finished: {_extent(record)}."
 
 

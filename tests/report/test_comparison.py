@@ -74,3 +74,11 @@ def test_whole_runs_follow_up_to_eight(pair):
     tree = read(comparison_page([replace(pair[0], name=f"r{k}") for k in range(9)]))
     keys = [each.attributes["id"] for each in tree.all("section")]
     assert "run8-worst" in keys and "run9" not in keys and "others" in keys
+
+
+def test_curves_of_the_runs_share_charts(pair):
+    part = section(read(comparison_page(pair)), "training")
+    titles = [node.text for node in part.all("strong")]
+    assert titles == ["Loss, validation", "Validation accuracy", "Learning rate"]
+    for figure in part.all("figure"):
+        assert [item.text.strip("\u2068\u2069") for item in figure.all("li")] == ["two", "other <b>"]

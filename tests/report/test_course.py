@@ -61,6 +61,10 @@ def test_members_of_a_recipe_share_a_line_that_is_broken_between_them():
             "Interrupted by SIGINT after 5 of 9 epochs.",
         ),
         (
+            {"epochs": 5, "epochs_asked": 5, "search": {"best": 3, "trials": {"complete": 4, "pruned": 2}}},
+            "Trial 3, the best of 6 trials of a search: 5 of 5 epochs.",
+        ),
+        (
             {"ensemble": {"members": [1, 2], "members_asked": 6, "stopped_early": 1}},
             "Finished: 2 of 6 members, 1 of them stopped early.",
         ),
