@@ -16,7 +16,9 @@ const replaced = (page, name) => document.querySelector(name).replaceWith(page.q
 new EventSource("events").onmessage = async () => {
   const answer = await fetch("page");
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const open = [...document.querySelectorAll("details")].map((part) => part.open);
   for (const name of ["header", "nav", "main"]) replaced(page, name);
+  document.querySelectorAll("details").forEach((part, k) => { part.open = open[k]; });
 };
 """
 HASH = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
