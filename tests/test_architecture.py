@@ -30,6 +30,7 @@ ORDER = [
     {"optim", "checkpoints", "evaluation"},
     {"training"},
     {"estimators", "testing", "export"},
+    {"report"},
     {"ffnn_gpu"},  # __init__.py: the public names
     {"cli"},
     {"__main__"},
@@ -322,6 +323,8 @@ PLANTED = [
     (wrong_arrows, "brand_new.py", "import numpy"),
     (wrong_arrows, "__init__.py", "from ffnn_gpu.cli.commands import main"),
     (wrong_arrows, "testing/one_pass.py", "from ffnn_gpu.estimators.model import Model"),
+    (wrong_arrows, "estimators/model.py", "from ffnn_gpu.report.findings import Findings"),
+    (wrong_arrows, "report/page.py", "from ffnn_gpu.cli.run_folder import CONFIG"),
     (cupy_imports, "nn/network.py", "import cupy"),
     (cupy_imports, "training/step.py", "def step():\n    from cupyx.scipy import special"),
     (cupy_imports, "training/step.py", "import importlib\nimportlib.import_module('cupy')"),

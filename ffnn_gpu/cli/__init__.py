@@ -2,6 +2,8 @@
 
 train, tune                         train on a data set; search for settings
 tune_command, export                the commands `tune` and `export`
+report_command, record              the commands `report` and `compare`; what they read of a run folder
+watching                            the server of `train --watch`
 fitting, ensemble                   what trains one network or an ensemble into a run folder
 settings, flags                     flags, TOML and environment → one configuration
 run_folder, result, plots           what a run writes

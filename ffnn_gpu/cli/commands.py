@@ -1,4 +1,4 @@
-"""Define `ffnn-gpu train | evaluate | predict | inspect | info`, add `tune` and `export`: parse, call, print.
+"""Define `ffnn-gpu train | evaluate | predict | inspect | info`, add the others: parse, call, print.
 
     exit code   0 done   1 run failed   2 usage or configuration   3 data or model file   4 device
                 5 out of memory
@@ -8,9 +8,10 @@ Results go to standard output, everything else to standard error. FFNN_GPU_DEBUG
 command imports what it needs when it runs, which keeps --help fast.
 
 Under mpiexec, all processes share one training run in `train`, and rank 0 alone prints `info`. `evaluate`,
-`predict` and `export` run in each process separately.
+`predict`, `export`, `report` and `compare` run in each process separately.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import click
 from ffnn_gpu import __version__
 from ffnn_gpu.checkpoints.json_values import dumps
 from ffnn_gpu.checks import counted
-from ffnn_gpu.cli import standard_streams
+from ffnn_gpu.cli import report_command, standard_streams
 from ffnn_gpu.cli.exit_codes import CommandGroup, announcer, print_error_line, print_result, ranks_of
 from ffnn_gpu.cli.export import export_command
 from ffnn_gpu.cli.flags import flags_of, quiet_option, settings
@@ -63,6 +64,10 @@ def main(ctx: click.Context) -> int | None:
 @click.option(
     "--rank-logs", metavar="FOLDER", help="write a log file per process there: rank-0.log, rank-1.log, …"
 )
+@click.option(
+    "--watch", is_flag=True, help="serve the page about the run on this machine while it is trained"
+)
+@click.option("--report", "with_report", is_flag=True, help="write report.html into the run folder too")
 @quiet_option
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
 def train_command(
@@ -72,6 +77,8 @@ def train_command(
     resume: bool,
     overwrite: bool,
     rank_logs: str | None,
+    watch: bool,
+    with_report: bool,
     quiet: bool,
     as_json: bool,
     **flags: Any,
@@ -94,6 +101,7 @@ def train_command(
       mpiexec -n 4 python -m mpi4py -m ffnn_gpu train DATA
     """
     from ffnn_gpu.cli import messages, run_folder, train
+    from ffnn_gpu.distributed.rank_zero import on_rank_zero
     from ffnn_gpu.training.interrupt import Interrupted
     from ffnn_gpu.training.rank_logs import open_log
 
@@ -101,18 +109,25 @@ def train_command(
     given = given_values({"data": data, **flags}, assignments, file, saved)
     config = TrainConfig(**given)
     ranks = ranks_of(config.device)
+    announce, more = announcer(ranks, quiet), dict[str, Any]()
     if rank_logs is not None:
         open_log(rank_logs, ranks)
     try:
-        result = train.train(
-            config,
-            given=given,
-            resume=resume,
-            overwrite=overwrite,
-            announce=announcer(ranks, quiet),
-            verbose=0 if quiet else 1,
-            communicator=ranks,
-        )
+        with ExitStack() as ends:
+            if watch:
+                from ffnn_gpu.cli.watching import watched
+
+                more["started"] = ends.enter_context(watched(announcer(ranks, False))).begin
+            result = train.train(
+                config,
+                given=given,
+                resume=resume,
+                overwrite=overwrite,
+                announce=announce,
+                verbose=0 if quiet else 1,
+                communicator=ranks,
+                **more,
+            )
     except Interrupted as error:
         print_error_line(f"{error}; nothing was written")
         return 128 + error.number
@@ -120,6 +135,8 @@ def train_command(
         report = {"folder": str(result.folder), **result.report}
         lines = messages.result_lines(result.folder, result.report, quiet)
         print_result(dumps(report) if as_json else "\n".join(lines))
+    if with_report:
+        on_rank_zero(ranks, lambda: report_command.after_training(config, result, announce))
     return 128 + result.history.interrupted if result.history.interrupted else 0
 
 
@@ -260,6 +277,8 @@ def predict_command(
 
 main.add_command(tune_command)
 main.add_command(export_command)
+main.add_command(report_command.report_command)
+main.add_command(report_command.compare_command)
 
 
 @main.command("inspect")

@@ -13,7 +13,7 @@ from ffnn_gpu.estimators.tabular.from_settings import fit_tabular, folds_for
 from ffnn_gpu.estimators.tabular.importances import are_cheap, importances_of
 from ffnn_gpu.estimators.tabular.members import Member
 from ffnn_gpu.estimators.tabular.recipes import PRESETS
-from ffnn_gpu.estimators.tabular.report import details, explained, member_row, summary
+from ffnn_gpu.estimators.tabular.report import details, explained, half_widths, member_row, summary
 from ffnn_gpu.training.history import History
 
 
@@ -56,6 +56,7 @@ def course_of_members(config: TrainConfig, model: Model, training: Part, found: 
     said = {
         "members_asked": asked,
         "stopped_early": early,
+        "half_widths": half_widths(found),
         "explanation": explained(found, model.network.n_in, columns),
         "importances": importances and dict(zip(importances.names, importances.mean, strict=True)),
         "details": details(found, importances, skipped or "there are too many columns"),

@@ -32,7 +32,7 @@ EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (          # the first
     (DataError, 3), (ShapeError, 3), (CheckpointError, 3), (FileNotFoundError, 3),
 )  # fmt: skip
 RANKS_KEY = "ffnn_gpu.ranks"  # in ctx.meta: the communicator of the running command
-SINGLE_PROCESS_COMMANDS = ("evaluate", "predict", "export")
+SINGLE_PROCESS_COMMANDS = ("evaluate", "predict", "export", "report", "compare")
 # A rank with an error waits GRACE seconds to learn whether every rank has the same one: ranks do not read
 # data equally fast. It waits at most SHARE_OF_LIMIT of the time limit, while the others still wait for it.
 GRACE, SHARE_OF_LIMIT = 10.0, 0.5

@@ -5,7 +5,6 @@ import shutil
 import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table as Grid
@@ -19,7 +18,7 @@ from ffnn_gpu.estimators.task import doubt
 from ffnn_gpu.estimators.training_data import decisions_of, read_known, target_places
 from ffnn_gpu.tables.concerns import Concern
 from ffnn_gpu.tables.frames import require_distinct
-from ffnn_gpu.tables.inspection import Inspected, Inspection, inspect
+from ffnn_gpu.tables.inspection import Inspected, Inspection, inspect, short, values_of
 from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.roles import require_apart
 from ffnn_gpu.tables.sources import is_table
@@ -27,7 +26,6 @@ from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.targets import read_target
 
 WIDTH = 100
-MOST_LEVELS = 4
 HEADINGS = {
     "column": 18,
     "kind": 8,
@@ -77,29 +75,11 @@ def lines(found: Inspection) -> list[str]:
     return [*_first_lines(found), "", *table, "", *_warning_lines(found, width)]
 
 
-def values_of(column: Inspected) -> str:
-    """1.5 … 3 … 7 for the quantiles of numbers; red 40%, blue 30%, … for levels."""
-    if column.quantiles is not None:
-        low, _, middle, _, high = column.quantiles
-        return " … ".join(_short(value) for value in (low, middle, high))
-    if column.levels is None:
-        return ""
-    total = sum(column.levels.values())
-    listed = [
-        f"{shortened(name)} {count / total:.0%}" for name, count in [*column.levels.items()][:MOST_LEVELS]
-    ]
-    return ", ".join(listed) + ", …" * (len(column.levels) > MOST_LEVELS)
-
-
 def why(column: Inspected) -> str:
     """Return the reason of the kind and what the encoding does."""
     if column.treatment.startswith("left out"):
         return column.treatment
     return f"{column.reason}: {column.treatment}"
-
-
-def _short(value: Any) -> str:
-    return value if isinstance(value, str) else f"{value:.6g}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _first_lines(found: Inspection) -> Iterator[str]:
@@ -117,7 +97,7 @@ def _first_lines(found: Inspection) -> Iterator[str]:
         yield f"target {names}: {counted(len(classes), 'class', 'classes')}: {listed}{more}{left}"
     elif quantiles := found.target["quantiles"]:
         low, _, middle, _, high = quantiles
-        yield f"target {names}: from {_short(low)} to {_short(high)}, median {_short(middle)}{left}"
+        yield f"target {names}: from {short(low)} to {short(high)}, median {short(middle)}{left}"
     else:
         yield f"target {names}{left}"
     if decided := found.target.get("decided"):

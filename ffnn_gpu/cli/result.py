@@ -3,8 +3,9 @@
 import functools
 import json
 import platform
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -33,12 +34,17 @@ ERRORS = ("rmse", "mae", "mse")  # metrics that are lower for a better network
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """The folder of a finished run, its model, its history and the content of its result.json."""
+    """The folder of a finished run, its model, its history and the content of its result.json.
+
+    training, split: the data and its parts, if they are still at hand.
+    """
 
     folder: Path
     model: Model
     history: History
     report: dict[str, Any]
+    training: Training | None = field(default=None, kw_only=True)
+    split: Split | None = field(default=None, kw_only=True)
 
 
 def build_report(
@@ -69,6 +75,7 @@ def build_report(
         "features": model.network.n_in,
         "seed": config.seed,
         "seconds": round(seconds, 3),
+        "peak_bytes": peak_bytes(),
         "ranks": ranks,
         "backend": model.network.backend.name,
         "reason": model.network.backend.reason,
@@ -77,7 +84,18 @@ def build_report(
             "python": platform.python_version(),
             "numpy": np.__version__,
         },
+        "platform": platform.platform(),
     }
+
+
+def peak_bytes() -> int | None:
+    """Return the largest memory that this process has used so far; None where the system does not tell."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def saved_report(folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ encoded.npy, encoded.json              a large table, encoded, for --resume
 model.safetensors                      what `evaluate` and `predict` read
 result.json                            test metrics, rows, seconds, backend, versions
 learning_curve.png, confusion_matrix.png or predicted_against_true.png
+report.html                            what `report` and `train --report` write
 
 `tune` writes these for the best of its trials, without a checkpoint, and:
 study.db                               Optuna's study, for --resume
@@ -44,6 +45,7 @@ CHECKPOINT, MEMBERS, MODEL, OLD_MODEL = "checkpoint", "members", "model.safetens
 LEARNING_CURVE, CONFUSION_MATRIX, AGAINST_TRUE = (
     "learning_curve.png", "confusion_matrix.png", "predicted_against_true.png",
 )  # fmt: skip
+REPORT = "report.html"
 STUDY, START, TRIALS = "study.db", "start.toml", "trials.csv"
 FILES = (
     STUDY,
@@ -57,6 +59,7 @@ FILES = (
     LEARNING_CURVE,
     CONFUSION_MATRIX,
     AGAINST_TRUE,
+    REPORT,
     MATRIX,
     MADE_OF,
 )

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.model_choice import AUTO, decided, require_fitting, split_as_decided, with_model
 from ffnn_gpu.estimators.recipe import evaluated, optimizer_of, prepare, require_trainable
-from ffnn_gpu.estimators.split import Part, require_known_labels, split_rows
+from ffnn_gpu.estimators.split import Part, Split, require_known_labels, split_rows
 from ffnn_gpu.estimators.tabular.from_settings import folds_for
 from ffnn_gpu.estimators.task import Task, doubt
+from ffnn_gpu.estimators.training_data import Training
 
 Names = tuple[str, ...] | None
 
@@ -40,6 +41,7 @@ def train(
     announce: Announce = lambda line: None,
     verbose: int = 0,
     communicator: Communicator | None = None,
+    started: Callable[[Path], None] = lambda folder: None,
 ) -> result.Result:
     """Train with this configuration and write the run folder.
 
@@ -52,6 +54,7 @@ def train(
         communicator: connects the ranks that train together; all call this function with the same arguments.
             Rank 0 reads a table for all; of arrays every rank reads its rows. Only rank 0 uses the run
             folder; the others wait until it is written.
+        started: receives the run folder on rank 0 when the training begins.
 
     Raises:
         ConfigurationError, DataError: before anything is written.
@@ -105,6 +108,8 @@ def train(
     try:
         if table is not None and ranks.rank == 0:
             rows.keep_in(folder)
+        if ranks.rank == 0:
+            started(folder)
         found = fitted(Fitting(config, model, split, rule, ranks, folder, verbose, resume))
     except BaseException:
         if ranks.rank == 0:
@@ -115,7 +120,7 @@ def train(
     test = split.test and evaluated(found.model, split.test, communicator=ranks)
     seconds = time.perf_counter() - began
     report = result.build_report(config, choice, found, split, training, test, seconds, ranks.size)
-    done = result.Result(folder, found.model, found.history, report)
+    done = result.Result(folder, found.model, found.history, report, training=training, split=split)
     on_rank_zero(ranks, lambda: result.write_report(done, split.test, announce))
     return done
 
@@ -133,17 +138,28 @@ def held_out(folder: str | Path, model: Model) -> tuple[Part, Names]:
             f"{folder} is not a run folder, so it has no test set; give the DATA to evaluate on"
         )
     config = resolve({}, file=file, environment={})
-    data, _, roles, table = read_training(config)
-    split = split_rows(data, model.task, config, roles)
+    training, split = read_again(folder, config, model, ". Give the DATA to evaluate on")
     if split.test is None:
         raise ConfigurationError(f"the run {folder} held out no test set; give the DATA to evaluate on")
+    return split.test, training.data.feature_names
+
+
+def read_again(
+    folder: str | Path, config: TrainConfig, model: Model, remedy: str = ""
+) -> tuple[Training, Split]:
+    """Return the data of the run in `folder` and its parts.
+
+    Raises DataError if other cells have been read since; the message ends with the remedy.
+    """
+    training = read_training(config)
+    split = split_rows(training.data, model.task, config, training.roles)
     saved = result.saved_report(Path(folder))
     if (then := saved.get("rows", split.counts())) != split.counts():
         raise DataError(f"{config.data} has changed since the training run: rows {then} → {split.counts()}")
-    then, now = saved.get("table"), result.checksum_of(table)
+    then, now = saved.get("table"), result.checksum_of(training.table)
     if then and now and then["duckdb"] == now["duckdb"] and then != now:
         raise DataError(
             f"{config.data or 'the query'} has other cells, or rows in another order, than in the training "
-            "run; its test set cannot be found. Give the DATA to evaluate on"
+            f"run; its test set cannot be found{remedy}"
         )
-    return split.test, data.feature_names
+    return training, split

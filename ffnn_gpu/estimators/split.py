@@ -63,11 +63,11 @@ def split_rows(data: Dataset, task: Task, config: TrainConfig, roles: Roles = Ro
         test = Part(data.x_test, data.y_test)
     elif config.test:
         rows, held_out = _hold_out(rows, config.test, data.y, roles, task, config.seed)
-        test = _part(whole, held_out)
+        test = part_of(whole, held_out)
     if config.validation and config.model != "tabular":
         rows, held_out = _hold_out(rows, config.validation, data.y, roles, task, config.seed)
-        validation = _part(whole, held_out)
-    return Split(_part(whole, rows), validation, test)
+        validation = part_of(whole, held_out)
+    return Split(part_of(whole, rows), validation, test)
 
 
 def require_known_labels(task: Task, split: Split) -> None:
@@ -93,7 +93,8 @@ def _hold_out(
     return rows[np.sort(rest)], rows[np.sort(chosen)]
 
 
-def _part(whole: Part, rows: HostArray) -> Part:
+def part_of(whole: Part, rows: HostArray) -> Part:
+    """Return these rows of a part, in their order; `whole` itself if they are as many."""
     if len(rows) == len(whole.y):
         return whole
     roles = (None if role is None else role[rows] for role in (whole.weight, whole.group))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
-from ffnn_gpu.checks import counted
+from ffnn_gpu.checks import counted, shortened
 from ffnn_gpu.tables.columns import Column
 from ffnn_gpu.tables.concerns import Concern, warnings_of
 from ffnn_gpu.tables.encoders import (
@@ -25,6 +25,7 @@ from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.table import Codes, Table
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+MOST_LEVELS = 4  # that `values_of` lists
 
 
 @dataclass(frozen=True)
@@ -73,18 +74,19 @@ def inspect(
     targets: Sequence[int] = (),
     y: HostArray | None = None,
     rows: Codes | None = None,
+    encoding: Encoding | None = None,
 ) -> Inspection:
     """Return what the columns hold.
 
     Args:
         targets: the indices of the target columns; y and rows: their values and the rows that have them.
+        encoding: of a model; None to fit one to the rows.
     """
     there = np.arange(len(table)) if rows is None else rows
     used = [column for column in columns if column.is_used]
-    encoders = {}
-    if used and len(there):
+    if encoding is None and used and len(there):
         encoding = Encoding.fit(table, columns, there, spelling.missing)
-        encoders = {encoder.name: encoder for encoder in encoding.encoders}
+    encoders = {encoder.name: encoder for encoder in (encoding.encoders if encoding else ())}
     quantiles = _quantiles(table, used, spelling)
     found = tuple(
         _inspected(column, encoders.get(column.name), quantiles.get(column.place)) for column in columns
@@ -93,6 +95,25 @@ def inspect(
     warned = tuple(warnings_of(table, columns, spelling, names, y, there))
     described = _target(names, y, len(table) - len(there)) if targets else None
     return Inspection(table.source, len(table), table.remarks, described, found, warned)
+
+
+def values_of(column: Inspected) -> str:
+    """1.5 … 3 … 7 for the quantiles of numbers; red 40%, blue 30%, … for levels."""
+    if column.quantiles is not None:
+        low, _, middle, _, high = column.quantiles
+        return " … ".join(short(value) for value in (low, middle, high))
+    if column.levels is None:
+        return ""
+    total = sum(column.levels.values())
+    listed = [
+        f"{shortened(name)} {count / total:.0%}" for name, count in [*column.levels.items()][:MOST_LEVELS]
+    ]
+    return ", ".join(listed) + ", …" * (len(column.levels) > MOST_LEVELS)
+
+
+def short(value: Any) -> str:
+    """Return a quantile as text."""
+    return value if isinstance(value, str) else f"{value:.6g}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def treatment_of(column: Column, encoder: Encoder | None) -> str:

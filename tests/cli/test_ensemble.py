@@ -43,6 +43,7 @@ TINY = Preset(
 )
 DEFAULT = ("train", "t.csv", "--target", "label", "--drop", "price", "--device", "numpy")
 WORDS = (*DEFAULT, "--model", "tabular")
+LEFT_OUT = ("seconds", "peak_bytes", "model_reason")  # of result.json: a resumed run has others
 FILES = {
     "checkpoint", "config.toml", "history.csv", "metrics.jsonl", "model.safetensors", "result.json",
 }  # fmt: skip
@@ -94,10 +95,9 @@ def kept(folder="out"):
 
 
 def without_seconds(found):
-    """Return the report without durations and the reason for the model: a resumed run has another reason."""
+    """Return the report without what a resumed run has in another way."""
     if isinstance(found, dict):
-        left_out = ("seconds", "model_reason")
-        return {name: without_seconds(each) for name, each in found.items() if name not in left_out}
+        return {name: without_seconds(each) for name, each in found.items() if name not in LEFT_OUT}
     return [*map(without_seconds, found)] if isinstance(found, list) else found
 
 

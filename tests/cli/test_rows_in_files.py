@@ -26,7 +26,9 @@ TABLE = RNG.normal(size=(ROWS, 6)).astype(np.float32) * [1, 10, 100, 1, 1, 1]
 TABLE[:, 3] = 7  # a constant column
 CLASSES, PRICE = TABLE[:, :3].argmax(axis=1), 1000 * TABLE[:, 0] + TABLE[:, 1]
 SETTINGS = {"hidden": (8,), "epochs": 3, "batch_size": 32, "device": "numpy", "cut": 1.2, "dtype": "float64"}
-TIMES = ("seconds", "reason", "samples_per_second", "ranks", "versions", "backend", "data")
+TIMES = (
+    "seconds", "reason", "samples_per_second", "ranks", "versions", "backend", "data", "peak_bytes",
+)  # fmt: skip
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from ffnn_gpu.estimators.tabular.members import Member
 from ffnn_gpu.training.history import History
 
 COVERAGE = 0.9  # of the intervals in a report
+COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # of the intervals whose half-widths are in result.json
 MOST_LISTED = 30  # columns
 
 
@@ -48,6 +49,18 @@ def summary(ensemble: Ensemble) -> dict[str, Any]:
         "score": ensemble.score,
         "temperature": ensemble.temperature,
     }
+
+
+def half_widths(ensemble: Ensemble) -> dict[str, list[float]] | None:
+    """Return {coverage: half-width of an interval for each target, in its units}; None for classes.
+
+    A half-width is infinite if there were too few rows for its coverage.
+    """
+    residuals, units = ensemble.residuals, ensemble.task.units
+    if residuals is None:
+        return None
+    scale = 1.0 if units is None else units.scale
+    return {str(level): (half_width(residuals, level) * scale).tolist() for level in COVERAGES}
 
 
 def explained(found: Ensemble, numbers: int, columns: int) -> list[str]:

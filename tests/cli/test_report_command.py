@@ -1,0 +1,202 @@
+"""`ffnn-gpu report` and `compare` write whole files, and end with sentences and documented exit codes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from ffnn_gpu.cli import record, result
+from ffnn_gpu.cli.commands import main
+from ffnn_gpu.cli.record import history_of
+from ffnn_gpu.errors import DataError
+from tests.report.reader import exact, read, section
+
+RNG = np.random.default_rng(3)
+ROWS = np.column_stack([RNG.normal(size=(80, 3)), np.arange(80) % 2])
+FAST = ("--hidden", "4", "--epochs", "2", "--device", "numpy", "--quiet", "--task", "binary")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Return a folder with rows.npy and a run, which was trained with --report."""
+    folder = tmp_path_factory.mktemp("trained")
+    np.save(folder / "rows.npy", ROWS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(result, "_draw_plots", lambda *given: None)
+        done = run("train", "rows.npy", *FAST, "--out", "run", "--report")
+        assert done.exit_code == 0, done.output
+    return folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path, monkeypatch):
+    """Go to a copy of that folder."""
+    shutil.copytree(trained, tmp_path / "copy")
+    monkeypatch.setattr(result, "_draw_plots", lambda *given: None)
+    monkeypatch.chdir(tmp_path / "copy")
+    config = Path("run/config.toml")
+    config.write_text(config.read_text("utf-8").replace(str(trained), os.getcwd()), "utf-8")
+    return tmp_path / "copy"
+
+
+def run(*words):
+    return CliRunner().invoke(main, [*map(str, words)])
+
+
+def without_times(page):
+    """Return the text of a page without the commands and costs, which differ in folders and times."""
+    parts = [
+        node
+        for node in read(page).all("section")
+        if node.attributes["id"] not in ("costs", "commands", "settings")
+    ]
+    return [node.text for node in parts]
+
+
+def test_report_after_training_equals_that_of_the_run_folder(folder):
+    before = Path("run/report.html").read_text("utf-8")
+    Path("run/report.html").unlink()
+    done = run("report", "run", "--device", "numpy")
+    assert done.exit_code == 0 and done.stderr == ""
+    size = Path("run/report.html").stat().st_size
+    assert done.stdout == f"report {Path('run/report.html')} ({size:,} bytes)\n"
+    assert without_times(Path("run/report.html").read_text("utf-8")) == without_times(before)
+
+
+def test_output_goes_where_it_is_told(folder):
+    assert run("report", "run", "--output", "new/a.HTML", "--quiet").exit_code == 0
+    whole = Path("new/a.HTML").read_bytes()
+    printed = run("report", "run", "--output", "-")
+    assert printed.exit_code == 0 and printed.stdout_bytes == whole
+    done = run("report", "run", "--output", "a.html", "--json")
+    assert json.loads(done.stdout) == {"report": "a.html", "bytes": len(whole), "omitted": {"run": {}}}
+
+
+def test_comparison_of_two_runs(folder):
+    shutil.copytree("run", "other")
+    config = Path("other/config.toml")
+    config.write_text(config.read_text("utf-8").replace("seed = 0", "seed = 1"), "utf-8")
+    done = run("compare", "run", "other", "--device", "numpy")
+    assert done.exit_code == 0 and done.stdout.startswith("report comparison.html (")
+    tree = read(Path("comparison.html").read_text("utf-8"))
+    assert "seed" in section(tree, "differences").text
+    assert "The runs differ in the split of the rows." in section(tree, "results").text
+
+
+def test_data_that_has_gone_or_changed_is_no_error(folder):
+    Path("rows.npy").unlink()
+    done = run("report", "run")
+    assert done.exit_code == 0 and "run lacks" in done.stderr and "rows.npy" in done.stderr
+    tree = read(Path("run/report.html").read_text("utf-8"))
+    saved = json.loads(Path("run/result.json").read_text("utf-8"))
+    assert saved["test"]["accuracy"] in exact(section(tree, "results"))
+    np.save("rows.npy", ROWS[:60])
+    assert "has changed since the training run" in run("report", "run").stderr
+    assert run("report", "run", "--quiet").stderr == ""
+
+
+def test_model_that_is_damaged_is_left_out(folder):
+    for path in ("run/model.safetensors", "run/checkpoint/last.safetensors"):
+        Path(path).write_bytes(b"no checkpoint")
+    done = run("report", "run")
+    assert done.exit_code == 0 and "run lacks everything that the model answers" in done.stderr
+
+
+def test_run_without_a_test_set_says_so(folder):
+    done = run("train", "rows.npy", *FAST, "--test", "0", "--out", "all", "--report")
+    assert done.exit_code == 0
+    tree = read(Path("all/report.html").read_text("utf-8"))
+    assert "the run held out no test rows" in section(tree, "missing").text
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "complaint"),
+    [
+        (["report", "nothing"], 2, "nothing does not exist; give the run folder of `ffnn-gpu train`"),
+        (["report", "."], 2, ". is not a run folder: it has no config.toml"),
+        (
+            ["report", "run", "--output", "run/config.toml"],
+            2,
+            "a report ends with .html, not run/config.toml",
+        ),
+        (["report", "run", "--output", "folder.html"], 2, "--output: folder.html is a folder"),
+        (["report", "run", "--output", "rows.npy/a.html"], 1, "rows.npy"),
+        (["report", "run", "--device", "cupy:99"], 4, "cupy"),
+        (["compare", "run"], 2, "compare needs at least two different run folders; given: run"),
+        (
+            ["compare", "run", "./run"],
+            2,
+            "compare needs at least two different run folders; given: run, ./run",
+        ),
+        (["compare", "run", "nothing"], 2, "nothing does not exist"),
+        (["compare"], 2, "Missing argument"),
+    ],
+)
+def test_wrong_words_are_refused_in_a_sentence(folder, words, code, complaint):
+    Path("folder.html").mkdir()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    done = run(*words)
+    assert done.exit_code == code and done.stdout == "" and complaint in done.stderr.replace(os.sep, "/")
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(("name", "content"), [("result.json", "{"), ("config.toml", "epochs = 'many'")])
+def test_damaged_files_are_named(folder, name, content):
+    Path("run", name).write_text(content, "utf-8")
+    done = run("report", "run")
+    assert done.exit_code in (2, 3) and name in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_history_that_is_cut_ends_before_its_last_line(folder):
+    file = Path("run/metrics.jsonl")
+    lines = file.read_text("utf-8").splitlines()
+    file.write_text("\n".join([lines[0], lines[1][:9]]), "utf-8")
+    assert history_of(Path("run")).rows == [json.loads(lines[0])]
+    file.write_text("\n".join([lines[0][:9], lines[1]]), "utf-8")
+    with pytest.raises(DataError, match=r"metrics\.jsonl, line 1, is damaged"):
+        history_of(Path("run"))
+
+
+def test_data_that_can_be_read_once_is_not_read_again(folder, monkeypatch):
+    config = Path("run/config.toml")
+    config.write_text(config.read_text("utf-8").replace(f"{os.getcwd()}/rows.npy", "-"), "utf-8")
+    monkeypatch.setattr(record, "read_again", lambda *given: pytest.fail("standard input was read"))
+    done = run("report", "run")
+    assert done.exit_code == 0 and "the data came from -, which can be read only once" in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pipe that its reader closes")
+def test_reader_that_closes_the_pipe_is_no_error(folder):
+    program = [sys.executable, "-m", "ffnn_gpu", "report", "run", "--output", "-", "--quiet"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait(60) == 0
+
+
+def test_interrupted_run_gets_no_report(folder, monkeypatch):
+    monkeypatch.setattr("ffnn_gpu.cli.train.fit_model", interrupted(monkeypatch))
+    done = run("train", "rows.npy", *FAST[:-3], *FAST[-2:], "--out", "cut", "--report")
+    assert done.exit_code == 130 and not Path("cut/report.html").exists()
+    assert "no report of an interrupted run; write one by `ffnn-gpu report cut`" in done.stderr
+    assert run("report", "cut").exit_code == 0
+    assert "Interrupted by SIGINT after 2 of 2 epochs" in Path("cut/report.html").read_text("utf-8")
+
+
+def interrupted(monkeypatch):
+    """Return fit_model whose history says that Ctrl-C has ended it."""
+    from ffnn_gpu.estimators.recipe import fit_model
+
+    def fit(*given, **more):
+        history = fit_model(*given, **more)
+        history.interrupted = 2
+        return history
+
+    return fit
