@@ -18,6 +18,8 @@ from benchmarks.gpu_model.paper_cublaslt import PaperCublasLt
 from ffnn_gpu.testing.strict_array import StrictArray
 from ffnn_gpu.testing.strict_device import StrictModule
 
+KEPT = 2**16  # bytes
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -143,7 +145,7 @@ class PaperCupy(StrictModule):
     # ---- what StrictModule computes
 
     def new(self, host, asked=True, given=()):
-        made = PaperArray(self, np.asarray(host), 0)
+        made = PaperArray(self, _aligned(np.asarray(host)), 0)
         if self.cuda.get_current_stream().capturing:
             self.kept.append(made)  # as a pool whose memory no one else uses while the graph lives
         return made
@@ -174,6 +176,15 @@ class PaperCupy(StrictModule):
             self.launched(kernel, reads, writes, moved, instructions=instructions)
 
         return launch
+
+
+def _aligned(host):
+    """Return an array at a multiple of 512 bytes, like CuPy's. Only small ones keep their values."""
+    whole = np.empty(host.nbytes + 512, np.uint8)
+    placed = np.ndarray(host.shape, host.dtype, whole, -whole.ctypes.data % 512)
+    if host.nbytes <= KEPT:
+        placed[...] = host
+    return placed
 
 
 @contextlib.contextmanager

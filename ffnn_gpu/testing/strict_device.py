@@ -323,7 +323,7 @@ class StrictBackend(Backend):
         host: HostArray = self.xp.asnumpy(array)
         return host
 
-    def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:
+    def capture(self, step: Callable[..., Any], operations_only: bool = False) -> Callable[..., Any]:
         def run(*args: Any) -> Any:
             with self.xp.within_a_step():
                 return step(*args)
