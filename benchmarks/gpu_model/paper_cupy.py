@@ -8,6 +8,7 @@ stream, and the work before every event that its stream waits for.
 import contextlib
 import itertools
 import sys
+import weakref
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -93,10 +94,11 @@ class PaperCupy(StrictModule):
 
             def wait_event(self, event):
                 self.tail, self.capturing = self.tail | event.tail, self.capturing or event.capturing
+                module._forked.add(self.ptr)
 
             def begin_capture(self, mode=None):
                 self.tail, self.capturing = frozenset(), True
-                module.nodes = []
+                module.nodes, module._forked = [], {self.ptr}
 
             def end_capture(self):
                 return module._end_capture(self)
@@ -115,7 +117,7 @@ class PaperCupy(StrictModule):
         def without_driver():
             raise RuntimeError("paper has no driver, so that no algorithm is stored for it")
 
-        self._by_number = {}
+        self._by_number, self._forked = weakref.WeakValueDictionary(), set()
         default = Stream()
         self.cuda.Stream, self.cuda.Event = Stream, Event
         self.cuda.get_current_stream = lambda: (self._streams or [default])[-1]
@@ -129,8 +131,9 @@ class PaperCupy(StrictModule):
     def _end_capture(self, stream):
         ends = set(range(len(self.nodes))) - set().union(*(node.after for node in self.nodes))
         assert ends <= stream.tail, "cudaErrorStreamCaptureUnjoined: a stream was not joined"
-        for each in self._by_number.values():
-            each.capturing = False
+        for number in self._forked:
+            assert number in self._by_number, "a stream was destroyed while it was captured"
+            self._by_number[number].capturing = False
         self.graphs.append(tuple(self.nodes))
         return SimpleNamespace(launch=lambda stream=None: None, upload=lambda stream=None: None)
 

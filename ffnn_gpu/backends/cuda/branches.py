@@ -70,12 +70,14 @@ class Work:
 class Branches:
     """The operations of one capture, by stream.
 
+    This object holds all streams and events, and must live until the end of the capture.
+
     streams: the first one captures, and each has scratch memory. Pieces of an update need none; each gets a
-        stream of its own.
+        stream of its own, which is added.
     """
 
     def __init__(self, backend: Any, streams: list[Any]) -> None:
-        self.backend, self.streams, self._shared = backend, [*streams], range(len(streams))
+        self.backend, self.streams, self._shared = backend, streams, range(len(streams))
         self._issued: list[Work] = []
         self._latest: dict[int, int] = {}  # stream → number of its last operation
         self._forked: set[int] = set()

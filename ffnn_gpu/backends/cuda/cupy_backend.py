@@ -182,11 +182,11 @@ class CupyBackend(Backend):
         return found
 
     @contextlib.contextmanager
-    def branching(self, streams: list[Any]) -> Iterator[None]:
+    def branching(self, streams: list[Any]) -> Iterator[Branches]:
         """Distribute this thread's operations over these streams. The first one captures."""
         self._of_thread.branches = branches = Branches(self, streams)
         try:
-            yield
+            yield branches
             branches.join()
         finally:
             del self._of_thread.branches

@@ -118,7 +118,7 @@ class CapturedStep:
         with made[0], cuda.using_allocator(pool.malloc):
             made[0].begin_capture()
             try:
-                with backend.branching(made) if streams > 1 else nullcontext():
+                with backend.branching(made) if streams > 1 else nullcontext() as _held:
                     result = self.step(*recording.args)
             except Exception as error:  # running the step uncaptured raises its own error
                 why = f"recording it ended in {_words(error)}"
