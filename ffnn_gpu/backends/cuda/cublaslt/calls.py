@@ -14,6 +14,9 @@ import numpy as np
 from ffnn_gpu.backends.cuda.cublaslt.problem import COMPUTE_TYPES, DATA_TYPES, Operand, Pointers, Problem
 
 SUCCESS = 0  # cublasStatus_t
+# cublasLtReductionScheme_t: a sum that is split is added up in the compute type. Why set: the default also
+# allows partial sums in the type of the output, which often has 16 bits.
+SUMS_IN_COMPUTE_TYPE = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +114,7 @@ class Calls:
         preference = self.lt.matmul_preference_create()
         try:
             self._prefer(preference, "MAX_WORKSPACE_BYTES", self.workspace_bytes)
+            self._prefer(preference, "REDUCTION_SCHEME_MASK", SUMS_IN_COMPUTE_TYPE)
             problem = plan.problem
             for name, operand in zip("ABCD", (problem.A, problem.B, problem.D, problem.D), strict=True):
                 self._prefer(preference, f"MIN_ALIGNMENT_{name}_BYTES", operand.alignment)
