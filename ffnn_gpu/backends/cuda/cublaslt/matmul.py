@@ -95,7 +95,7 @@ class CublasLt:
             self.reserve(1)
             self._calls = Calls(bindings or load_bindings(), self._size)
         self._stream = 0
-        self.store = AlgorithmStore((store or self._default_store(device)) if autotune else None)
+        self.store = AlgorithmStore(store or self._default_store(device))
         self._plans: dict[Problem, Plan] = {}
         self._refused: dict[Problem, str] = {}
         self._lock = threading.Lock()
@@ -196,7 +196,7 @@ class CublasLt:
     def _choose(self, plan: Plan, pointers: Pointers, stream: Any) -> Plan | None:
         """Return the plan with the stored, fastest or recommended algorithm; None if there is none."""
         key = repr(plan.problem)
-        stored = self.store.get(key)
+        stored = self.store.get(key) if self.autotune else None
         algorithm = self._calls.stored(plan, stored) if stored else None
         if algorithm is not None:
             return plan.by(algorithm)
