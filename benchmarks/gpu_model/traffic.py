@@ -18,9 +18,10 @@ IN_PLACE = {
     "softmax_backward": {"da"}, "gradient_factor": {"loss_scale"}, "advance_product": {"scalars"},
 }  # fmt: skip
 SCRATCH = ("partial", "finished")  # a few kilobytes
-# Warp instructions for a row of 32 classes of a kernel with one warp for each row. 375 at 64 classes were
-# counted in the machine code for sm_90.
-LOSS_INSTRUCTIONS = 187.5
+# Warp instructions of softmax_cross_entropy for the rows that a warp computes at a time. 294, 294 and 304
+# were counted in the machine code for sm_90 with 2, 8 and 32 lanes for a row (bfloat16, NVRTC 12.9).
+# LOSS_ROWS: (most classes, rows at a time); more than 256 classes take as long again for each 256.
+LOSS_INSTRUCTIONS, LOSS_ROWS = 300, ((16, 16), (64, 4), (256, 1))
 TEMPLATE = re.compile(r"^(BIAS_ACTIVATION|ACTIVATION_BACKWARD|POINTWISE_LOSS|UPDATE_RULE)\((\w+),", re.M)
 
 
@@ -96,4 +97,8 @@ def extent(array):
 def _instructions(kernel, named):
     if kernel != "softmax_cross_entropy":
         return 0.0
-    return LOSS_INSTRUCTIONS * math.ceil(int(named["C"]) / 32) * int(named["B"])
+    C, B = int(named["C"]), int(named["B"])
+    for most, rows in LOSS_ROWS:
+        if most >= C:
+            return LOSS_INSTRUCTIONS * B / rows
+    return LOSS_INSTRUCTIONS * B * math.ceil(C / LOSS_ROWS[-1][0])
