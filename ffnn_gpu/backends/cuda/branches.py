@@ -142,15 +142,16 @@ class Branches:
 
     def _needed(self, reads: Extents, writes: Extents) -> tuple[list[int], int]:
         """Return the operations to wait for, without those that others wait for, and all that end before."""
-        needed, before = [], 0
-        for n in reversed(range(len(self._issued))):
-            if before >> n & 1:
-                continue
+        needed, before, left = list[int](), 0, (1 << len(self._issued)) - 1
+        while left:
+            n = left.bit_length() - 1
             work = self._issued[n]
-            pairs = (work.writes, reads), (work.writes, writes), (work.reads, writes)
-            if any(a < d and c < b for some, others in pairs for a, b in some for c, d in others):
+            if _meet(work.writes, reads) or _meet(work.writes, writes) or _meet(work.reads, writes):
                 needed.append(n)
                 before |= work.before
+                left &= ~work.before
+            else:
+                left ^= 1 << n
         return needed, before
 
     def _stream(self, needed: list[int], before: int) -> int:
@@ -195,13 +196,21 @@ class Branches:
             if isinstance(value, (tuple, list)):
                 yield from self._each_extent(value)
             elif isinstance(value, self.backend.xp.ndarray) and value.size:
-                last = sum((n - 1) * stride for n, stride in zip(value.shape, value.strides, strict=True))
-                yield value.data.ptr, value.data.ptr + last + value.itemsize
+                first, size = value.data.ptr, value.nbytes
+                if not value.flags.c_contiguous:
+                    steps = zip(value.shape, value.strides, strict=True)
+                    size = sum((n - 1) * stride for n, stride in steps) + value.itemsize
+                yield first, first + size
 
     def _event(self, stream: Any) -> Any:
         event = self.backend.xp.cuda.Event()
         event.record(stream)
         return event
+
+
+def _meet(some: Extents, others: Extents) -> bool:
+    """Return whether two of these extents overlap."""
+    return any(a < d and c < b for a, b in some for c, d in others)
 
 
 def _shape(value: Any) -> Any:
