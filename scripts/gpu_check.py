@@ -4,13 +4,17 @@ DIR receives gpu_check.json (GPU, driver, CUDA, versions, commit; outcome, secon
 gpu_check.xml (JUnit) and gpu_check.log (the output of the steps). The steps, in order:
 
     wheels     with --wheels: install the packages of a folder that this machine lacks; needs no network
-    machine    the GPU and its software; without a usable GPU the check ends here, with exit code 2
+    machine    the GPU and its software; without a usable GPU the check ends here, with exit code 2, and if
+               the package cannot be imported, with exit code 1
+    quick      2 minutes: cublasLt, a training step of each kind, graphs, the time of every operation
     parity     every test marked gpu; a skip for a missing GPU or an undocumented reason is a failure
-    sanitizer  memcheck and racecheck of the kernels, if compute-sanitizer is installed
-    benchmark  scripts/benchmark.py --device cuda
+    sanitizer  memcheck and racecheck of the kernels, if compute-sanitizer is installed and supports the GPU
+    benchmark  scripts/benchmark.py --device cuda, with --networks only some of it
     mnist      with --mnist: scripts/train_mnist.py in float32 and bfloat16
 
-A failing step does not stop the later ones. Exit code 0: every chosen step passed; 1: a step failed.
+A failing step does not stop the later ones. Exit code 0: every chosen step passed; 1: a step failed. A call
+ends after 9 minutes, or after --minutes. For a short visit, make several calls with --only and an --out of
+their own; scripts/gpu_report.py merges their reports.
 """
 
 import argparse
@@ -24,10 +28,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import gpu_steps
-from gpu_run import ROOT, Check, NoGpuError, StepError
+from gpu_run import ROOT, Check, FinalError, NoGpuError, StepError
 
-FIRST, PROOFS = ("wheels", "machine"), ("parity", "sanitizer", "benchmark", "mnist")
+FIRST, PROOFS = ("wheels", "machine"), ("quick", "parity", "sanitizer", "benchmark", "mnist")
 STEPS = FIRST + PROOFS
+GOOD = ("passed", "not installed", "unsupported here")
 
 
 def main(arguments=None):
@@ -38,7 +43,8 @@ def main(arguments=None):
     options.out.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + 60 * options.minutes
     with tempfile.TemporaryDirectory() as scratch:
-        check = Check(options.out.resolve(), Path(scratch), deadline, options.wheels, options.mnist)
+        folders = options.out.resolve(), Path(scratch)
+        check = Check(*folders, deadline, options.wheels, options.mnist, options.networks)
         for ending in ("json", "xml", "log"):  # of an earlier run
             (check.out / f"gpu_check.{ending}").unlink(missing_ok=True)
         try:
@@ -62,13 +68,14 @@ def parse(arguments):
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the report")
     parser.add_argument("--wheels", type=folder, metavar="DIR", help="folder of wheels to install from")
     parser.add_argument("--mnist", type=folder, metavar="DIR", help="folder of MNIST's four files")
+    parser.add_argument("--networks", metavar="TEXT,TEXT", help="titles of benchmarks to run, default all")
     parser.add_argument(
-        "--minutes", type=float, default=float("inf"), help="time after which the check stops"
+        "--minutes", type=float, default=9, help="time after which the check stops, default 9"
     )
     some = parser.add_mutually_exclusive_group()
-    some.add_argument("--only", type=step, default=PROOFS, metavar="A,B", help="steps to run, from parity on")
+    some.add_argument("--only", type=step, default=PROOFS, metavar="A,B", help="steps to run, from quick on")
     some.add_argument(
-        "--skip", type=step, default=[], metavar="A,B", help="steps to leave out, from parity on"
+        "--skip", type=step, default=[], metavar="A,B", help="steps to leave out, from quick on"
     )
     return parser.parse_args(arguments)
 
@@ -112,8 +119,10 @@ def prove(check, names):
         steps[name] = attempt(getattr(gpu_steps, name), check)
         say(f"{name}: {sentence(steps[name])}, {steps[name]['seconds']} s")
         report["seconds"] = round(time.monotonic() - began, 1)
-        report["green"] = all(steps[name]["outcome"] in ("passed", "not installed") for name in names)
+        report["green"] = all(steps[name]["outcome"] in GOOD for name in names)
         (check.out / "gpu_check.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        if steps[name].pop("final", False):
+            break
     return report
 
 
@@ -126,6 +135,7 @@ def attempt(step, check):
         raise
     except StepError as error:
         found = {"outcome": "failed", "why": str(error)} | error.found
+        found |= {"final": True} if isinstance(error, FinalError) else {}
     except Exception as error:  # such as a full disk: the later steps still run
         found = {"outcome": "failed", "why": f"{type(error).__name__}: {error}"}
     return {"outcome": found.pop("outcome"), "seconds": round(time.monotonic() - began, 1)} | found

@@ -1,4 +1,7 @@
-"""Print GPU, driver and package versions as one line of JSON; without a GPU, print why and exit with 2."""
+"""Print GPU, driver and package versions as one line of JSON.
+
+Without a GPU, print why and exit with 2. If the package cannot be imported, print why and exit with 3.
+"""
 
 import json
 import platform
@@ -7,8 +10,12 @@ import subprocess
 import sys
 from importlib import metadata
 
-import ffnn_gpu
-from ffnn_gpu.backends.choice import probe
+try:
+    import ffnn_gpu
+    from ffnn_gpu.backends.choice import probe
+except ImportError as error:
+    print(f"ffnn_gpu cannot be imported: {error}")
+    sys.exit(3)
 
 PACKAGES = (
     "numpy", "cupy-cuda12x", "cupy-cuda13x", "nvmath-python", "nvidia-cublas", "nvidia-cublas-cu12",

@@ -27,6 +27,10 @@ class StepError(Exception):
         self.found = found
 
 
+class FinalError(StepError):
+    """A step failed, and no later step can pass."""
+
+
 @dataclass
 class Ended:
     """The end of a command; `code` is None if it was stopped because no time was left."""
@@ -53,6 +57,7 @@ class Check:
         scratch: a folder that is deleted at the end.
         deadline: the end of the check, on the clock of time.monotonic().
         wheels, mnist: the folders of --wheels and --mnist.
+        networks: titles of benchmarks to run, as benchmark.py reads them; None for all.
     """
 
     out: Path
@@ -60,6 +65,7 @@ class Check:
     deadline: float = float("inf")
     wheels: Path | None = None
     mnist: Path | None = None
+    networks: str | None = None
 
     log = property(lambda self: self.out / "gpu_check.log")
     site = property(lambda self: self.scratch / "site")  # the folder in which wheels are installed

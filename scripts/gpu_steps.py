@@ -9,14 +9,14 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
 from importlib import metadata
 from pathlib import Path
-from shutil import which
 
-from gpu_run import ROOT, NoGpuError, StepError
+from gpu_run import ROOT, FinalError, NoGpuError, StepError
 
 SCRIPTS = ROOT / "scripts"
 # nvmath-python 1.0 requires these versions; an older one that the machine has would make its import fail.
@@ -24,6 +24,11 @@ OLDEST = {"cuda_core": (0, 5, 0), "cuda_pathfinder": (1, 5, 1)}
 # The tests that compute-sanitizer runs, about a minute.
 SANITIZED = ("tests/backends/cuda/test_cupy_backend.py", "-m", "gpu", "-k", "fused_operation and not float64")
 SANITIZER_SECONDS = 240  # for each tool
+QUICK_SECONDS = 240
+# What compute-sanitizer prints on a machine whose GPU or driver it cannot watch.
+UNSUPPORTED = re.compile(
+    r"^=+ .*(?:not supported|unsupported|unable to attach|Failed to initialize).*$", re.M | re.I
+)
 FOUND = 86  # the exit code that compute-sanitizer is told to use for a finding
 # The only reasons for which a test marked gpu may skip on a GPU:
 # - this cublasLt refuses an epilogue for a type; the backend then uses a plain product and a kernel;
@@ -46,24 +51,26 @@ def wheels(check):
 
 
 def _install(check, names):
-    """Install `names` and return those of which no wheel fits this Python.
+    """Install `names` one by one and return those of which no wheel fits this Python.
 
-    pip installs nothing if a single name has no fitting wheel, so that name is left out and pip runs again.
-    One name per call would not do: --target does not add to a folder such as nvidia/ that a former call has
-    made.
+    A wheel that cannot be installed does not stop the others; StepError is raised at the end. Each wheel goes
+    into a folder of its own and is copied from there, because pip's --target does not add to a folder such as
+    nvidia/ that a former call has made.
     """
-    options = ["--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]
-    options += ["--find-links", check.wheels, "--target", check.site]
-    fit, command = [*names], [*_pip(check), "install", *options]
-    while fit:
-        ended = check.run(*command, *fit)
+    command = [*_pip(check), "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]
+    unfit, broken, alone = [], {}, check.scratch / "one wheel"
+    for name in names:
+        ended = check.run(*command, "--find-links", check.wheels, "--target", alone, name)
         if not ended.fault:
-            break
-        refused = re.search(r"No matching distribution found for (\S+)", ended.text)
-        if refused is None or refused[1] not in fit:
-            raise StepError(ended.fault, missing=names)
-        fit.remove(refused[1])
-    return [name for name in names if name not in fit]
+            shutil.copytree(alone, check.site, dirs_exist_ok=True)
+        elif "No matching distribution found for" in ended.text:
+            unfit.append(name)
+        else:
+            broken[name] = ended.fault
+        shutil.rmtree(alone, ignore_errors=True)
+    if broken:
+        raise StepError("; ".join(f"{name}: {why}" for name, why in broken.items()), missing=[*broken])
+    return unfit
 
 
 def _is_here(name):
@@ -93,9 +100,22 @@ def machine(check):
     last = ended.text.strip().rpartition("\n")[2]
     if ended.code == 2:
         raise NoGpuError(last)
+    if ended.code == 3:
+        raise FinalError(last)
     if ended.fault:
         raise StepError(ended.fault)
     return json.loads(last)
+
+
+def quick(check):
+    """Check products, steps and graphs, and time every operation: scripts/gpu_quick.py."""
+    file = check.scratch / "quick.json"
+    command = SCRIPTS / "gpu_quick.py", "--json", file
+    ended = check.run(sys.executable, *command, most=QUICK_SECONDS)
+    found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if ended.fault or not found:
+        raise StepError(ended.fault or "gpu_quick.py wrote no results", **found)
+    return found
 
 
 def parity(check):
@@ -146,6 +166,8 @@ def sanitizer(check):
     found = {}
     for name in ("memcheck", "racecheck"):
         found[name], why = _sanitized(check, tool, name)
+        if why and found[name].get("unsupported"):
+            return {"outcome": "unsupported here"} | found
         if why:
             raise StepError(f"{name}: {why}", **found)
     return found
@@ -164,11 +186,15 @@ def _sanitized(check, tool, name):
         why = why or summary[1]  # warnings do not change the exit code
     if tests["skipped"] or not tests["passed"]:
         why = why or f"{tests['passed']} tests passed, skipped {tests['skipped']}"
-    return {
+    result = {
         "passed": tests["passed"],
         "summary": summary and summary[1],
         "seconds": round(ended.seconds, 1),
-    }, why
+    }
+    refused = UNSUPPORTED.search(ended.text)
+    if refused and summary is None and not tests["passed"]:
+        result["unsupported"] = refused[0].strip("= ")
+    return result, why
 
 
 def find_sanitizer(check):
@@ -178,13 +204,15 @@ def find_sanitizer(check):
     ]
     wheels = [folder for base in (str(check.site), *sys.path) for folder in Path(base).glob("nvidia/*/")]
     folders = [os.environ.get("PATH", ""), *(f"{home}/bin" for home in [*homes, *wheels])]
-    return which("compute-sanitizer", path=os.pathsep.join(folders))
+    return shutil.which("compute-sanitizer", path=os.pathsep.join(folders))
 
 
 def benchmark(check):
     """Return every figure of benchmark.py; if it fails, those it had measured."""
     file = check.scratch / "benchmark.json"
-    ended = check.run(sys.executable, SCRIPTS / "benchmark.py", "--device", "cuda", "--json", file)
+    chosen = ["--networks", check.networks] if check.networks else []
+    command = "--device", "cuda", "--json", file, *chosen
+    ended = check.run(sys.executable, SCRIPTS / "benchmark.py", *command)
     found = {"figures": json.loads(file.read_text(encoding="utf-8"))} if file.exists() else {}
     if ended.fault or not found:
         raise StepError(ended.fault or "benchmark.py wrote no figures", **found)

@@ -19,7 +19,7 @@ from ffnn_gpu.evaluation.samples import Samples
 from ffnn_gpu.training.callbacks import Run
 from ffnn_gpu.training.loss_meter import Meter
 from ffnn_gpu.training.resume import save_run
-from ffnn_gpu.training.step import Step
+from ffnn_gpu.training.step import Step, all_layers
 
 
 @dataclass(eq=False, repr=False)
@@ -42,7 +42,7 @@ class TrainingRun(Run):
         self.optimizer.state(self.team.params)  # a captured step must not allocate it
         self._factors = dict(network.params.factors)
         self._of_steps = backend.zeros((self._most, len(self._factors)), np.float64)
-        self._captured = backend.capture(self._steps)
+        self._captured = backend.capture(self._steps, operations_only=self._is_ours())
         self._rates, self._written = [self.lr], list[list[float]]()
         self._began = time.perf_counter()
 
@@ -154,6 +154,13 @@ class TrainingRun(Run):
         """Set the factors of dropout and weight decay to 1, as before the run."""
         for factor in self._factors.values():
             self.network.backend.write(factor, 0, 1.0)
+
+    def _is_ours(self) -> bool:
+        """Return whether a step is code of this package alone, which touches arrays by operations alone."""
+        parts = *all_layers(self.network.layers), self.loss, self.optimizer, self._step
+        package = __name__.partition(".")[0]
+        ours = all(type(part).__module__.partition(".")[0] == package for part in parts)
+        return ours and self.accumulate == self.team.size == 1
 
     def _steps(self, k: int, n: int) -> Any:
         """Do k updates on minibatches of n rows. Everything that differs between calls lies on the device."""

@@ -101,7 +101,7 @@ def require_rows_for_statistics(
 
     apart: the number of ranks that take the statistics of their own rows.
     """
-    needed = max((layer.least_rows for layer in _all_layers(network.layers)), default=1)
+    needed = max((layer.least_rows for layer in all_layers(network.layers)), default=1)
     B, last = min(order.batch_size, rows), 0 if order.drop_last else rows % order.batch_size
     most, smallest = -(-B // accumulate), rows
     for n in {B, last}:
@@ -119,10 +119,10 @@ def require_rows_for_statistics(
     )
 
 
-def _all_layers(layers: Iterable[Layer]) -> Iterator[Layer]:
+def all_layers(layers: Iterable[Layer]) -> Iterator[Layer]:
     for layer in layers:
         yield layer
-        yield from _all_layers(getattr(layer, "layers", ()))
+        yield from all_layers(getattr(layer, "layers", ()))
 
 
 def loss_of_run(network: Network, value: Array) -> Array:

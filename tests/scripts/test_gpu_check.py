@@ -21,6 +21,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 REFUSED = "cublasLt 13.1.0 cannot compute a = gelu(x W + b) in bfloat16"
 WELL = {
     "gpu_facts": "print('a warning'); print('{\"gpu\": \"a GPU\"}')",
+    "gpu_quick": "open(argv[argv.index('--json') + 1], 'w').write('{\"steps\": {\"passed\": true}}')",
     "pytest": "report(case() + case())",
     "memcheck": "report(case()); print('========= ERROR SUMMARY: 0 errors')",
     "racecheck": (
@@ -100,7 +101,7 @@ def outcomes(report):
 
 
 ALL_WELL = {"wheels": "not run"} | dict.fromkeys(
-    ("machine", "parity", "sanitizer", "benchmark", "mnist"), "passed"
+    ("machine", "quick", "parity", "sanitizer", "benchmark", "mnist"), "passed"
 )
 
 
@@ -113,7 +114,7 @@ def test_report_holds_what_every_step_found(prove, capsys):
     assert (code, report["green"], outcomes(report)) == (0, True, ALL_WELL)
     named = re.fullmatch("[0-9a-f]{40}(.changes)?", report["commit"] or "") is not None
     assert named == (SCRIPTS.parent / ".git").exists() and report["seconds"] >= 0
-    assert steps["machine"]["gpu"] == "a GPU"
+    assert steps["machine"]["gpu"] == "a GPU" and steps["quick"]["steps"] == {"passed": True}
     assert (steps["parity"]["passed"], steps["parity"]["failed"], steps["parity"]["skipped"]) == (2, 0, {})
     assert steps["sanitizer"]["memcheck"]["summary"] == "ERROR SUMMARY: 0 errors"
     assert steps["sanitizer"]["racecheck"]["passed"] == 1
@@ -127,6 +128,9 @@ def test_report_holds_what_every_step_found(prove, capsys):
 
 
 FAULTS = {
+    "a quick part fails": (
+        {"gpu_quick": WELL["gpu_quick"] + "; sys.exit('off by 2')"}, "quick", "exit code 1: off"),
+    "a quick check without results": ({"gpu_quick": "print('done')"}, "quick", "wrote no results"),
     "a test fails": ({"pytest": "report(case() + case('<failure/>')); sys.exit(1)"}, "parity", "exit code 1"),
     "a fixture fails": ({"pytest": "report(case('<error/>')); sys.exit(1)"}, "parity", "exit code 1"),
     "a test is skipped": (
@@ -171,7 +175,8 @@ def test_step_that_fails_says_why(prove, name):
 
 
 def test_failing_step_stops_no_other_and_keeps_what_it_found(prove):
-    failing = {"gpu_facts": "sys.exit(1)", "pytest": "report(case() + case('<failure/>')); sys.exit(1)",
+    failing = {"gpu_facts": "sys.exit(1)", "gpu_quick": WELL["gpu_quick"] + "; sys.exit(1)",
+               "pytest": "report(case() + case('<failure/>')); sys.exit(1)",
                "racecheck": "sys.exit(86)", "benchmark": WELL["benchmark"] + "; sys.exit(1)"}  # fmt: skip
     _, report = prove(**failing)
     assert outcomes(report) == dict.fromkeys(ALL_WELL, "failed") | {"wheels": "not run", "mnist": "passed"}
@@ -198,9 +203,45 @@ def test_step_out_of_time_is_stopped_and_the_report_is_written(prove, monkeypatc
     assert {report["steps"][name]["why"] for name in ("benchmark", "mnist")} == {"no time was left"}
 
 
+def test_call_ends_within_nine_minutes_by_default(prove, gpu_run, monkeypatch):
+    deadlines, run = [], gpu_run.Check.run
+    monkeypatch.setattr(
+        gpu_run.Check,
+        "run",
+        lambda self, *command, **named: deadlines.append(self.deadline) or run(self, *command, **named),
+    )
+    began = time.monotonic()
+    prove("--only", "mnist")
+    assert began + 530 < min(deadlines) <= max(deadlines) < time.monotonic() + 541
+
+
+def test_package_that_cannot_be_imported_ends_the_check(prove):
+    code, report = prove(gpu_facts="print('ffnn_gpu cannot be imported: No module named numpy'); sys.exit(3)")
+    assert (code, report["steps"]["machine"]["why"]) == (
+        1,
+        "ffnn_gpu cannot be imported: No module named numpy",
+    )
+    assert outcomes(report) == dict.fromkeys(ALL_WELL, "not run") | {"machine": "failed"}
+
+
+def test_benchmarks_are_chosen_by_title(prove):
+    told = "open(argv[argv.index('--json') + 1], 'w').write('{\"figure\": \"' + argv[-1] + '\"}')"
+    _, report = prove("--only", "benchmark", "--networks", "train 784,epoch", benchmark=told)
+    assert report["steps"]["benchmark"]["figures"] == {"figure": "train 784,epoch"}
+
+
+def test_gpu_that_the_sanitizer_does_not_support_is_no_failure(prove):
+    text = "print('========= Error: Device not supported'); sys.exit(1)"
+    code, report = prove("--only", "sanitizer", memcheck=f"report(''); {text}")
+    assert (code, report["steps"]["sanitizer"]["outcome"]) == (0, "unsupported here")
+    assert report["steps"]["sanitizer"]["memcheck"]["unsupported"] == "Error: Device not supported"
+    code, report = prove("--only", "sanitizer", memcheck=f"report(case()); {text}")
+    assert (code, report["steps"]["sanitizer"]["outcome"]) == (1, "failed")
+
+
 def test_steps_are_chosen(prove):
     _, report = prove("--only", "parity,benchmark")
-    assert outcomes(report) == ALL_WELL | dict.fromkeys(("sanitizer", "mnist"), "not run")
+    assert outcomes(report) == ALL_WELL | dict.fromkeys(("quick", "sanitizer", "mnist"), "not run")
     _, report = prove("--skip", "sanitizer,mnist")
     assert outcomes(report) == ALL_WELL | dict.fromkeys(("sanitizer", "mnist"), "not run")
     with pytest.raises(SystemExit):
@@ -208,7 +249,7 @@ def test_steps_are_chosen(prove):
 
 
 def test_absent_sanitizer_is_named_and_no_failure(prove, monkeypatch, steps):
-    monkeypatch.setattr(steps, "which", lambda name, path: None)
+    monkeypatch.setattr(steps.shutil, "which", lambda name, path: None)
     code, report = prove()
     assert (code, outcomes(report)) == (0, ALL_WELL | {"sanitizer": "not installed"})
 
@@ -412,9 +453,11 @@ def test_wheels_that_cannot_be_installed_are_named(check, steps, tmp_path):
     with pytest.raises(steps.StepError, match="holds no wheels"):
         steps.wheels(check)
     (tmp_path / "ffnn_gpu_broken-1-py3-none-any.whl").write_text("no archive")
-    with pytest.raises(steps.StepError, match="exit code") as caught:
+    wheel(tmp_path, "ffnn_gpu_test_only", "word = 'from a wheel'")  # it is installed all the same
+    with pytest.raises(steps.StepError, match="ffnn_gpu_broken: exit code") as caught:
         steps.wheels(check)
     assert caught.value.found == {"missing": ["ffnn_gpu_broken"]}
+    assert check.run(sys.executable, "-c", "import ffnn_gpu_test_only").code == 0
 
 
 def test_environment_without_pip_borrows_one(check, gpu_run, steps, monkeypatch):

@@ -1,7 +1,7 @@
 """One CUDA GPU through CuPy.
 
 cupy_backend, probe                               the backend, and the test that a GPU can be used
-graphs                                            steps captured as CUDA graphs
+graphs, branches                                  steps captured as CUDA graphs; what may overlap in them
 kernels.cu, formulas.cuh, arithmetic.cuh          own kernels
 kernels, formulas                                 how they are compiled and launched; kernels of formulas
 operations, losses, normalization, updates        the operations that the kernels compute

@@ -7,9 +7,10 @@ warns if an array is on another one. So "cupy:0" and "cupy:1" work side by side 
 only operations touch arrays. Taking a view needs no device.
 """
 
+import contextlib
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from ffnn_gpu.arrays.boundary import host_array
 from ffnn_gpu.arrays.precision import loss_gradient, master
 from ffnn_gpu.backends.cuda import losses, normalization, operations, updates
 from ffnn_gpu.backends.cuda import products as matrix_products
+from ffnn_gpu.backends.cuda.branches import Branches
 from ffnn_gpu.backends.cuda.cublaslt import matmul
 from ffnn_gpu.backends.cuda.graphs import CapturedStep
 from ffnn_gpu.backends.cuda.kernels import SUFFIX, Kernels, NoKernelError, or_reference
@@ -43,11 +45,14 @@ def operations_on_device(cls: Class) -> Class:
     If there is no kernel for its arguments, run the reference's.
     """
 
-    def with_device(operation: Callable[..., Any]) -> Callable[..., Any]:
+    def with_device(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
         complete = or_reference(operation)
 
         @functools.wraps(operation)
         def run(self: "CupyBackend", *args: Any, **kwargs: Any) -> Any:
+            branches = self.branches
+            if branches is not None:
+                return self.on_device(branches.run, name, operation, *args, **kwargs)
             return self.on_device(complete, self, *args, **kwargs)
 
         return run
@@ -55,7 +60,7 @@ def operations_on_device(cls: Class) -> Class:
     for name in dir(Backend):
         operation = getattr(cls, name)
         if callable(operation) and not name.startswith("_") and name not in HOST_ONLY:
-            setattr(cls, name, with_device(operation))
+            setattr(cls, name, with_device(name, operation))
     return cls
 
 
@@ -98,6 +103,7 @@ class CupyBackend(Backend):
     steps_between_reads = 256
     use_graphs = True  # False runs plain steps, for comparison
     use_kernels = True  # False runs the reference's array functions, for comparison
+    use_branches = True  # False captures every step as a chain, for comparison
 
     def __init__(self, index: int = 0, *, tf32: bool = False, autotune: int = 0) -> None:
         super().__init__(load_cupy())
@@ -161,8 +167,10 @@ class CupyBackend(Backend):
 
     # ------------------------------------------------------------------ CUDA graphs
 
-    def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        return functools.partial(self.on_device, CapturedStep(self, step) if self.use_graphs else step)
+    def capture(self, step: Callable[..., Any], operations_only: bool = False) -> Callable[..., Any]:
+        overlap = operations_only and self.use_branches
+        captured = CapturedStep(self, step, overlap) if self.use_graphs else step
+        return functools.partial(self.on_device, captured)
 
     def steps_per_launch(self, rows: int) -> int:
         return max(1, min(MOST_STEPS_PER_LAUNCH, ROWS_PER_LAUNCH // max(rows, 1))) if self.use_graphs else 1
@@ -170,6 +178,41 @@ class CupyBackend(Backend):
     def can_capture(self) -> tuple[bool, str]:
         """Return whether a CUDA graph can contain this backend's steps, and a sentence with the reason."""
         return self._bindings is not None, self.products
+
+    @property
+    def branches(self) -> Branches | None:
+        """The branches of this thread's capture; None outside of one, and in the capture of a chain."""
+        found: Branches | None = getattr(self._of_thread, "branches", None)
+        return found
+
+    @contextlib.contextmanager
+    def branching(self, streams: list[Any]) -> Iterator[Branches]:
+        """Distribute this thread's operations over these streams. The first one captures."""
+        self._of_thread.branches = branches = Branches(self, streams)
+        try:
+            yield branches
+            branches.join()
+        finally:
+            del self._of_thread.branches
+
+    def reserve(self, streams: int) -> None:
+        """Make scratch memory for this number of streams, before a capture."""
+        self.kernels.reserve(streams)
+        if self.cublaslt is not None:
+            self.cublaslt.reserve(streams)
+
+    @contextlib.contextmanager
+    def stream_number(self, number: int) -> Iterator[None]:
+        """Use the scratch memory of a stream."""
+        self.kernels.use(number)
+        if self.cublaslt is not None:
+            self.cublaslt.use(number)
+        try:
+            yield
+        finally:
+            self.kernels.use(0)
+            if self.cublaslt is not None:
+                self.cublaslt.use(0)
 
     def thread_memory(self) -> tuple[Any, ...]:
         """Return the memory that this thread's kernels and products use. A graph must keep it alive."""

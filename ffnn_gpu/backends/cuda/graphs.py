@@ -13,12 +13,15 @@ recording. In the common pool, that memory would belong to another owner by then
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from types import MethodType
 from typing import Any
 
 import numpy as np
+
+from ffnn_gpu.backends.cuda.branches import STREAMS
 
 log = logging.getLogger("ffnn_gpu")
 
@@ -57,10 +60,12 @@ class CapturedStep:
 
     Attributes:
         reason: why steps run uncaptured from now on; "" if they are captured.
+        overlap: whether independent operations may run at the same time (branches.py).
     """
 
-    def __init__(self, backend: Any, step: Callable[..., Any]) -> None:
+    def __init__(self, backend: Any, step: Callable[..., Any], overlap: bool = False) -> None:
         usable, why = backend.can_capture()
+        self.overlap = overlap
         self.backend, self.step, self.reason = backend, step, "" if usable else why
         self._recordings: dict[Any, Recording] = {}
         if self.reason:
@@ -89,28 +94,50 @@ class CapturedStep:
             self._recordings[key] = Recording(args)
 
     def _record(self, recording: Recording) -> None:
-        """Give `recording` its graph, or give up."""
-        cuda = self.backend.xp.cuda
-        stream, pool = cuda.Stream(non_blocking=True), cuda.MemoryPool()
-        recording.free = partial(self.backend.on_device, pool.free_all_blocks)
-        with stream, cuda.using_allocator(pool.malloc):
-            stream.begin_capture()
+        """Give `recording` its graph, or give up. A graph of branches that is refused becomes a chain."""
+        if self.overlap:
+            why = self._capture(recording, STREAMS)
+            if why:
+                self.overlap = False
+                log.info("the operations of a step are captured as a chain: %s", why)
+        if recording.graph is None:
+            why = self._capture(recording, 1)
+            if why:
+                self._give_up(why)
+
+    def _capture(self, recording: Recording, streams: int) -> str:
+        """Fill `recording` and return "", or return why there is no graph."""
+        backend, cuda, why = self.backend, self.backend.xp.cuda, ""
+        made, pool = [cuda.Stream(non_blocking=True) for _ in range(streams)], cuda.MemoryPool()
+        free = partial(backend.on_device, pool.free_all_blocks)
+        if streams > 1:
             try:
-                result = self.step(*recording.args)
+                backend.reserve(streams)
+            except cuda.memory.OutOfMemoryError as error:
+                return _words(error)
+        with made[0], cuda.using_allocator(pool.malloc):
+            made[0].begin_capture()
+            try:
+                with backend.branching(made) if streams > 1 else nullcontext() as _held:
+                    result = self.step(*recording.args)
             except Exception as error:  # running the step uncaptured raises its own error
-                self._give_up(f"recording it ended in {type(error).__name__}: {' '.join(str(error).split())}")
+                why = f"recording it ended in {_words(error)}"
             try:
-                graph = stream.end_capture()
+                graph = made[0].end_capture()
             except Exception as error:  # CUDA invalidates a recording that contains a forbidden call
-                self._give_up(
-                    f"its recording was refused with {type(error).__name__}: {' '.join(str(error).split())}"
-                )
-        if self.reason:
-            recording.free()
+                why = why or f"its recording was refused with {_words(error)}"
+        if why:
+            free()
         else:
-            recording.graph, recording.result, recording.memory = graph, result, self.backend.thread_memory()
+            recording.graph, recording.result, recording.free = graph, result, free
+            recording.memory = backend.thread_memory()
+        return why
 
     def _give_up(self, reason: str) -> None:
         if not self.reason:
             self.reason = reason
             log.warning("a step runs one kernel at a time: %s", reason)
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -4,9 +4,9 @@ Why no argument of a launch is a plain Python number: CuPy passes an int as 8 by
 whatever the kernel declares, and drops a None argument instead of passing a null pointer. So callers pass
 NumPy scalars of the declared type, and None becomes NULL here.
 
-Why scratch is allocated per thread: the last block of a sum over the grid finishes it, so two threads that
-share a backend must not share the blocks' sums. A thread uses one stream at a time. Why scratch is never
-freed: a captured CUDA graph holds its address.
+Why scratch is allocated per thread and stream: the last block of a sum over the grid finishes it, so two
+threads that share a backend, or two branches of a graph, must not share the blocks' sums. Why scratch is
+never freed: a captured CUDA graph holds its address.
 """
 
 import functools
@@ -93,6 +93,7 @@ class Kernels:
         self._modules: dict[str, Any] = {}
         self._functions: dict[str, Any] = {}
         self._own = threading.local()
+        self._stream = threading.local()
 
     def each(self, kernel: str | Generated, n: int, *arguments: Any) -> None:
         """Launch a kernel over n elements; do nothing if n is 0."""
@@ -127,24 +128,48 @@ class Kernels:
         self._launch(name, (1,), (1,), arguments)
 
     def scratch(self, purpose: str, n: int) -> Any:
-        """Return n float64 of this thread, allocated once per purpose and size."""
+        """Return n float64 of this thread's stream, allocated once per purpose and size."""
         arrays: dict[Any, Any] = self._own.__dict__
-        if (purpose, n) not in arrays:
-            arrays[purpose, n] = self.xp.empty(n, np.float64)
-        return arrays[purpose, n]
+        key = purpose, n, self._number
+        if key not in arrays:
+            arrays[key] = self.xp.empty(n, np.float64)
+        return arrays[key]
 
     def scratches(self) -> list[Any]:
         """Return all scratch of this thread."""
         return list(self._own.__dict__.values())
 
+    def use(self, stream: int) -> None:
+        """Use the scratch of this thread's stream of this number. Number 0 is used outside of branches."""
+        self._stream.number = stream
+
+    def reserve(self, streams: int) -> None:
+        """Allocate for each of several streams what the first one has."""
+        arrays: dict[Any, Any] = self._own.__dict__
+        first = [(purpose, n) for purpose, n, number in arrays if number == 0]
+        for number in range(1, streams):
+            self.use(number)
+            for purpose, n in first:
+                if purpose == "finished":
+                    self._finished()
+                else:
+                    self.scratch(purpose, n)
+        self.use(0)
+
+    @property
+    def _number(self) -> int:
+        number: int = getattr(self._stream, "number", 0)
+        return number
+
     def _finished(self) -> Any:
         """Return the counter of finished blocks of the current sum. Every kernel leaves it at 0."""
-        arrays = self._own.__dict__
-        if "finished" not in arrays:
+        arrays: dict[Any, Any] = self._own.__dict__
+        key = "finished", 1, self._number
+        if key not in arrays:
             count = self.xp.empty(1, np.uint32)
             count[...] = 0
-            arrays["finished"] = count
-        return arrays["finished"]
+            arrays[key] = count
+        return arrays[key]
 
     def _module_of(self, name: str) -> Any:
         """Return the module of the type in a kernel's name. Kernels without a type are in all modules."""

@@ -10,7 +10,9 @@ more, and its sum over rows is not in float64. A kernel after the product keeps 
 
 Why measured: an epilogue can be slower than the plain product and a kernel; that depends on the GPU and on
 cublasLt's version. With autotune both are timed at the first product of each shape and type. Without it the
-epilogue is used.
+epilogue is used, except for gradients of LONG_SUM rows or more: they are always timed. Why: if BGRADA cannot
+split the sum over rows, dW of a narrow layer runs on few multiprocessors, and takes many times as long
+(4042 → 6600 ms in CUDALibrarySamples issue 90).
 
 CuPy computes the products that cublasLt refuses (no rows, unusual strides, dtypes that do not fit), and all
 products if nvmath-python is missing. A CUDA graph cannot contain CuPy's products.
@@ -20,6 +22,7 @@ padded to that.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ffnn_gpu.arrays.array_types import Array
@@ -34,6 +37,8 @@ from ffnn_gpu.backends.reference.backend import Backend
 if TYPE_CHECKING:
     from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
 
+
+LONG_SUM = 4096  # rows
 
 _affine_by_kernels = or_reference(operations.affine)
 
@@ -68,7 +73,8 @@ def affine(
 
     stored = "kept" if s is not None else "not kept"
     name = f"{phi.name} of {x.shape} × {W.shape} in {out.dtype.name}, s {stored}"
-    _run_faster(self, lt, name, fused, lambda: _affine_by_kernels(self, x, W, b, phi, out, s))
+    plain = partial(_affine_by_kernels, self, x, W, b, phi, out, s)
+    _run_faster(self, lt, name, fused, plain, self.autotune > 0)
     return out
 
 
@@ -82,20 +88,28 @@ def affine_gradients(self: "CupyBackend", x: Array, delta: Array, dW: Array, db:
         return not lt.attempt(x.T, delta, dW, bias_gradient=db)
 
     name = f"gradients of {x.shape} × {delta.shape} in {delta.dtype.name} into {dW.dtype.name}"
-    _run_faster(self, lt, name, fused, lambda: Backend.affine_gradients(self, x, delta, dW, db))
+    plain = partial(Backend.affine_gradients, self, x, delta, dW, db)
+    _run_faster(self, lt, name, fused, plain, self.autotune > 0 or len(delta) >= LONG_SUM)
 
 
 def _run_faster(
-    self: "CupyBackend", lt: CublasLt, name: str, fused: Callable[[], bool], plain: Callable[[], Any]
+    self: "CupyBackend",
+    lt: CublasLt,
+    name: str,
+    fused: Callable[[], bool],
+    plain: Callable[[], Any],
+    timed: bool,
 ) -> None:
     """Run `fused`, or `plain` if cublasLt refuses the epilogue or a measurement found `plain` faster.
+
+    timed: whether to measure them at the first use.
 
     Both write the same arrays and read others, so each may run any number of times. The chosen one runs last.
     """
     key = f"{CHOICE}{name}{', TF32' * self.tf32}"
-    unknown = self.autotune and lt.store.get(key) is None
+    unknown = timed and lt.store.get(key) is None
     if unknown and not self.xp.cuda.get_current_stream().is_capturing() and fused():
         faster = milliseconds(self.xp, fused) <= milliseconds(self.xp, plain)
         lt.store.put(key, bytes([faster]))
-    if lt.store.get(key) == bytes([False]) or not fused():
+    if (timed and lt.store.get(key) == bytes([False])) or not fused():
         plain()

@@ -164,11 +164,14 @@ class Backend:
 
     # ------------------------------------------------------------------ steps
 
-    def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:
+    def capture(self, step: Callable[..., Any], operations_only: bool = False) -> Callable[..., Any]:
         """Return a callable equal to `step`: here `step` itself, on a GPU one graph per set of arguments.
 
         A graph freezes Python numbers and all addresses. Whatever changes between calls must lie in device
         memory. The next call overwrites the array that a call returned.
+
+        operations_only: True if the step reads and writes arrays by operations of this backend alone. Then
+            operations that are independent of each other may run at the same time.
         """
         return step
 

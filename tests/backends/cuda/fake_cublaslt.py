@@ -27,6 +27,7 @@ MAGIC = 0x1AB5
 FLOATS = {0: "float32", 1: "float64", 2: "float16", 14: "bfloat16"}
 COMPUTE = {68: "float32", 70: "float64", 77: "float32"}
 TF32 = 77
+COMPUTE_TYPE, ANY_SCHEME = 2, 7  # cublasLtReductionScheme_t
 WORKSPACE = 1 * 2**20  # bytes that the algorithms need
 
 Epilogue = IntEnum(
@@ -49,6 +50,7 @@ MatmulPreferenceAttribute = IntEnum(
     "MatmulPreferenceAttribute",
     {
         "MAX_WORKSPACE_BYTES": 1,
+        "REDUCTION_SCHEME_MASK": 3,
         "MIN_ALIGNMENT_A_BYTES": 5,
         "MIN_ALIGNMENT_B_BYTES": 6,
         "MIN_ALIGNMENT_C_BYTES": 7,
@@ -200,6 +202,7 @@ class FakeCublasLt:
         rows = np.zeros(min(requested_algo_count, len(self.costs)), self.matmul_heuristic_result_dtype)
         for i, row in enumerate(rows):
             row["algo"]["data_"][:7] = [MAGIC, i, *self._words(operation_desc, layouts, alignments)]
+            row["algo"]["data_"][7] = wishes.get("REDUCTION_SCHEME_MASK", ANY_SCHEME)
             row["workspace_size"] = WORKSPACE
         ctypes.memmove(heuristic_results_array, rows.tobytes(), rows.nbytes)
         ctypes.memmove(return_algo_count, np.int32(len(rows)).tobytes(), 4)
@@ -285,7 +288,7 @@ class FakeCublasLt:
         if content["EPILOGUE"] == Epilogue.BGRADA:
             written.append(self._vector(content, matrices[3][1]))
         # Descriptors are read now. A launch of the graph reads only the matrices again.
-        now = dict(content)
+        now = dict(content, scheme=words[7])
         cost = self.costs[words[1]] + self.extra.get(self.made[-1], 0)
 
         def run():
@@ -308,6 +311,10 @@ class FakeCublasLt:
         if first.shape[1] != second.shape[0] or D.shape != (first.shape[0], second.shape[1]):
             raise CuBLASLtError(INVALID_VALUE)
         sums = alpha * (first @ second)
+        if content["scheme"] != COMPUTE_TYPE:  # two partial sums, each rounded to the type of the output
+            half, kind = first.shape[1] // 2, FLOATS[d[1]["type"]]
+            parts = first[:, :half] @ second[:half], first[:, half:] @ second[half:]
+            sums = alpha * sum(decode(encode(part, kind), kind) for part in parts)
         if beta:
             sums = sums + beta * decode(C, FLOATS[c[1]["type"]])
         D[...] = encode(self._epilogue(content, sums, first, d[1]), FLOATS[d[1]["type"]])

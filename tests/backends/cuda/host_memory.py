@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from tests.backends.cuda import tape
 from tests.backends.cuda.tape import Capturing
 
 STORAGE = {"float32": np.float32, "float64": np.float64, "float16": np.float16, "bfloat16": np.uint16}
@@ -121,13 +122,11 @@ class _Entered:
         return self.device
 
 
-class Event:
+class Event(tape.Event):
     """Fake of cupy.cuda.Event, on the simulated clock of a fake CuPy."""
 
-    def __init__(self, cupy):
-        self.cupy = cupy
-
     def record(self, stream):
+        super().record(stream)
         self.time = self.cupy.clock
 
     def synchronize(self):

@@ -3,13 +3,16 @@
 - While recording, all work runs, because later work needs the shapes of its results.
 - At the end of the capture, all memory is restored, and memory allocated during the capture is filled
   with garbage.
-- A launch runs the recorded work in order and reads all arrays again. A frozen number gives a wrong
-  result.
+- A launch runs the recorded work and reads all arrays again. A frozen number gives a wrong result.
+- Work on a stream follows the work before it on this stream and before the events that the stream waited
+  for, and nothing else: a launch runs the newest work first wherever that is allowed. A missing edge gives
+  a wrong result. A stream that was not joined is refused.
 - A capture raises on synchronization, on copies from the host and on allocations from the common pool,
   whose memory could be in other use when the graph is launched.
 """
 
 import contextlib
+import heapq
 import itertools
 
 import numpy as np
@@ -38,33 +41,71 @@ class Tape:
     """The work that one capture has recorded so far, and the memory to restore."""
 
     def __init__(self):
-        self.work, self.saved, self.made, self.spoilt = [], {}, [], ""
+        self.work, self.after, self.saved, self.made, self.spoilt = [], [], {}, [], ""
+
+    def add(self, work, stream):
+        """Record work on a stream."""
+        assert stream.capturing, "work on a stream that is not captured"
+        self.work.append(work)
+        self.after.append(stream.tail)
+        stream.tail = frozenset({len(self.work) - 1})
 
     def save(self, host):
         """Save a copy of the memory under `host` before its first write."""
         whole = root(host)
         self.saved.setdefault(id(whole), (whole, whole.copy()))
 
-    def end(self):
+    def end(self, stream):
+        """Return the graph of a capture that this stream began and ends."""
         for whole, before in self.saved.values():
             whole[...] = before
         for host in self.made:
             garbage(host)
         if self.spoilt:
             raise CudaRuntimeError(f"cudaErrorStreamCaptureInvalidated: {self.spoilt}")
-        return Graph(self.work)
+        ends = set(range(len(self.work))).difference(*self.after)
+        if not ends <= stream.tail:
+            raise CudaRuntimeError("cudaErrorStreamCaptureUnjoined: a stream was not joined")
+        return Graph(self.work, newest_first(self.after))
+
+
+def newest_first(after):
+    """Return the numbers of recorded work in the order that differs most from theirs and keeps its edges."""
+    waits, followers = [len(each) for each in after], [[] for _ in after]
+    for number, each in enumerate(after):
+        for earlier in each:
+            followers[earlier].append(number)
+    ready, order = [-number for number, n in enumerate(waits) if not n], []
+    heapq.heapify(ready)
+    while ready:
+        order.append(-heapq.heappop(ready))
+        for number in followers[order[-1]]:
+            waits[number] -= 1
+            if not waits[number]:
+                heapq.heappush(ready, -number)
+    return order
 
 
 class Graph:
     """Fake of cupy.cuda.Graph. It holds references only to arrays that the recorded work needs."""
 
-    def __init__(self, work):
-        self.work, self.launched = work, 0
+    def __init__(self, work, order):
+        self.work, self.order, self.launched = work, order, 0
 
     def launch(self, stream=None):
         self.launched += 1
-        for work in self.work:
-            work()
+        for number in self.order:
+            self.work[number]()
+
+
+class Event:
+    """Fake of cupy.cuda.Event: the work that a stream had when the event was recorded."""
+
+    def __init__(self, cupy):
+        self.cupy, self.tail, self.capturing = cupy, frozenset(), False
+
+    def record(self, stream):
+        self.tail, self.capturing = stream.tail, stream.capturing
 
 
 class Capturing:
@@ -76,6 +117,7 @@ class Capturing:
         class Stream:
             def __init__(self, non_blocking=False):
                 self.non_blocking, self.capturing, self.ptr = non_blocking, False, next(module.stream_numbers)
+                self.tail = frozenset()
 
             def is_capturing(self):
                 return self.capturing
@@ -89,17 +131,24 @@ class Capturing:
             def __exit__(self, *_):
                 module._state().streams.pop()
 
+            def wait_event(self, event):
+                self.tail, self.capturing = self.tail | event.tail, self.capturing or event.capturing
+                module.streams_of_capture.append(self)
+
             def begin_capture(self, mode=None):
                 assert module._state().streams[-1:] == [self], "work on another stream is not captured"
                 assert self.non_blocking, "a stream that waits for the default stream"
-                module._state().tape, self.capturing = Tape(), True
+                module._state().tape, self.capturing, self.tail = Tape(), True, frozenset()
                 module.under_way.append(module._state().tape)
                 module.captures += 1
 
             def end_capture(self):
-                tape, module._state().tape, self.capturing = module._state().tape, None, False
+                tape, module._state().tape = module._state().tape, None
+                for stream in (self, *module.streams_of_capture):
+                    stream.capturing = False
+                module.streams_of_capture.clear()
                 module.under_way.remove(tape)
-                graph = tape.end()
+                graph = tape.end(self)
                 module.graphs.append(graph)
                 return graph
 
@@ -125,9 +174,11 @@ class Capturing:
                 state.pool = before
 
         self.captures, self.graphs, self.stream_numbers = 0, [], itertools.count(7)
-        self.under_way, self.pools_to_free = [], set()
+        self.under_way, self.pools_to_free, self.streams_of_capture = [], set(), []
         default = Stream()
         self.cuda.get_current_stream = lambda: (self._state().streams or [default])[-1]
+        if not hasattr(self.cuda, "Event"):
+            self.cuda.Event = lambda: Event(self)
         self.cuda.Stream, self.cuda.MemoryPool, self.cuda.using_allocator = (
             Stream,
             MemoryPool,
@@ -143,7 +194,7 @@ class Capturing:
         if self.tape is not None:
             for host in written:
                 self.tape.save(host)
-            self.tape.work.append(work)
+            self.tape.add(work, self.cuda.get_current_stream())
         work()
 
     def wait(self):
@@ -193,4 +244,5 @@ class CapturingModule(Capturing, StrictModule):
 
     def note_made(self, made, function):
         if self.tape is not None:
-            self.tape.work.append(lambda: np.copyto(made.host, function()))
+            work = lambda: np.copyto(made.host, function())  # noqa: E731
+            self.tape.add(work, self.cuda.get_current_stream())

@@ -32,6 +32,7 @@ from ffnn_gpu import (
     tanh,
 )
 from ffnn_gpu.backends.choice import probe
+from ffnn_gpu.backends.cuda import products as matrix_products
 from ffnn_gpu.backends.cuda.cublaslt import matmul as cublaslt
 from ffnn_gpu.backends.cuda.cublaslt.store import CHOICE
 from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
@@ -120,8 +121,11 @@ def affine(backend, dtype, phi, shape=(5, 3, 7), keep=False, bias=True, refused=
     want = X @ V + c * bias
     scale = np.abs(X) @ np.abs(V) + np.abs(c) * bias
     once = bias and not refused and phi in (identity, relu, gelu_tanh)
+    # cublasLt applies some epilogues of unaligned shapes in a second kernel, to a product that was rounded
+    # before (github.com/karpathy/llm.c/pull/338); and its tanh of GELU may be off by 2⁻¹¹, eps/2 of float16
+    least = 1 if hasattr(backend.xp, "bindings") else 2
     # |φ′| < 2, hence twice the scale
-    require_close(backend, out, phi.value(np, want), I + 1, 2 * np.maximum(scale, 1), 1 if once else 4)
+    require_close(backend, out, phi.value(np, want), I + 1, 2 * np.maximum(scale, 1), least if once else 4)
     if keep:
         require_close(backend, s, want, I + 1, scale)
 
@@ -407,6 +411,21 @@ def test_faster_of_epilogue_and_kernel_is_measured_stored_and_loaded(stored, wor
         )
         # nothing is timed again
         assert choices(stored) == {name: fused} and searches == backend.xp.bindings.searches
+
+
+def test_gradients_of_many_rows_are_timed_without_autotune(emulated, stored, monkeypatch):
+    monkeypatch.setattr(matrix_products, "LONG_SUM", 5)
+    bindings = emulated.xp.bindings
+    bindings.extra = {"BGRADA": 0.5}
+    for rows, timed in ((4, {}), (5, {"gradients of (5, 3) × (5, 7) in float16 into float32": False})):
+        for _ in range(2):
+            gradients(emulated, "float16", shape=(rows, 3, 7), wide="float32")
+        found = choices(stored) if stored.exists() else {}
+        assert {name.removeprefix(CHOICE): choice for name, choice in found.items()} == timed
+        assert bindings.made[-2:] == ["DEFAULT" if timed else "BGRADA", "DEFAULT"]
+    searches = bindings.searches
+    affine(emulated, "float16", relu)  # a forward product is not timed
+    assert bindings.made[-1] == "RELU_BIAS" and bindings.searches == searches + 1
 
 
 def test_first_call_with_timing_equals_later_calls(stored):

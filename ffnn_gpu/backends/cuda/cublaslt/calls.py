@@ -14,6 +14,9 @@ import numpy as np
 from ffnn_gpu.backends.cuda.cublaslt.problem import COMPUTE_TYPES, DATA_TYPES, Operand, Pointers, Problem
 
 SUCCESS = 0  # cublasStatus_t
+# cublasLtReductionScheme_t: a sum that is split is added up in the compute type. Why set: the default also
+# allows partial sums in the type of the output, which often has 16 bits.
+SUMS_IN_COMPUTE_TYPE = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +40,10 @@ class Plan:
 
 
 class Calls:
-    """cublasLt on the current device, with a workspace of `workspace_bytes` at the address `workspace`."""
+    """cublasLt on the current device, with workspaces of `workspace_bytes`."""
 
-    def __init__(self, bindings: Any, workspace: int, workspace_bytes: int) -> None:
-        self.lt = bindings
-        self.workspace, self.workspace_bytes = workspace, workspace_bytes
+    def __init__(self, bindings: Any, workspace_bytes: int) -> None:
+        self.lt, self.workspace_bytes = bindings, workspace_bytes
         self.version = int(bindings.get_version())
         self._handle = bindings.create()
         self._scalars = {name: np.array([1, 0], name) for name in ("float32", "float64")}  # alpha, beta
@@ -84,8 +86,8 @@ class Calls:
 
     # ------------------------------------------------------------------ one product
 
-    def run(self, plan: Plan, pointers: Pointers, stream: int) -> None:
-        """D = epilogue(1 · op(A) op(B) + 0 · C).
+    def run(self, plan: Plan, pointers: Pointers, workspace: int, stream: int) -> None:
+        """D = epilogue(1 · op(A) op(B) + 0 · C), with a workspace at this address.
 
         C is D, which beta = 0 leaves unread. Reference: cublasLtMatmul().
         """
@@ -97,7 +99,7 @@ class Calls:
         alpha, beta = scalars.ctypes.data, scalars.ctypes.data + scalars.itemsize
         A, B, D = plan.layouts
         factors, result = (alpha, pointers.A, A, pointers.B, B, beta), (pointers.D, D)
-        rest = plan.algorithm.ctypes.data, self.workspace, self.workspace_bytes, stream
+        rest = plan.algorithm.ctypes.data, workspace, self.workspace_bytes, stream
         self.lt.matmul(self._handle, plan.descriptor, *factors, *result, *result, *rest)
 
     # ------------------------------------------------------------------ algorithms
@@ -112,6 +114,7 @@ class Calls:
         preference = self.lt.matmul_preference_create()
         try:
             self._prefer(preference, "MAX_WORKSPACE_BYTES", self.workspace_bytes)
+            self._prefer(preference, "REDUCTION_SCHEME_MASK", SUMS_IN_COMPUTE_TYPE)
             problem = plan.problem
             for name, operand in zip("ABCD", (problem.A, problem.B, problem.D, problem.D), strict=True):
                 self._prefer(preference, f"MIN_ALIGNMENT_{name}_BYTES", operand.alignment)

@@ -90,11 +90,12 @@ class CublasLt:
         self.cupy, self.tf32, self.autotune = cupy, tf32, autotune
         with cupy.cuda.Device(device) as current:
             # cuBLAS documentation, cublasSetWorkspace()
-            size = (32 if int(current.compute_capability) >= 90 else 4) * MIB
-            self._memory = cupy.empty(size + ALIGNMENT, np.uint8)
-            workspace = -(-self._memory.data.ptr // ALIGNMENT) * ALIGNMENT
-            self._calls = Calls(bindings or load_bindings(), workspace, size)
-        self.store = AlgorithmStore((store or self._default_store(device)) if autotune else None)
+            self._size = (32 if int(current.compute_capability) >= 90 else 4) * MIB
+            self._memory: list[Any] = []
+            self.reserve(1)
+            self._calls = Calls(bindings or load_bindings(), self._size)
+        self._stream = 0
+        self.store = AlgorithmStore(store or self._default_store(device))
         self._plans: dict[Problem, Plan] = {}
         self._refused: dict[Problem, str] = {}
         self._lock = threading.Lock()
@@ -131,8 +132,23 @@ class CublasLt:
             refusal = self._settle(problem, pointers, stream)
             if refusal:
                 raise RefusedError(refusal)
-            self._calls.run(self._plans[problem], pointers, stream.ptr)
+            self._calls.run(self._plans[problem], pointers, self._workspace, stream.ptr)
         return out
+
+    def reserve(self, streams: int) -> None:
+        """Allocate a workspace for each of several streams on which products run at the same time."""
+        while len(self._memory) < streams:
+            self._memory.append(self.cupy.empty(self._size + ALIGNMENT, np.uint8))
+
+    def use(self, stream: int) -> None:
+        """Use the workspace of the stream of this number."""
+        self._stream = stream
+
+    @property
+    def _workspace(self) -> int:
+        """The address of the current workspace."""
+        address: int = self._memory[self._stream].data.ptr
+        return -(-address // ALIGNMENT) * ALIGNMENT
 
     def attempt(self, *arrays: Any, **options: Any) -> str:
         """Compute `product` and return "", or the reason why it cannot. Raises BackendUnavailableError."""
@@ -180,7 +196,7 @@ class CublasLt:
     def _choose(self, plan: Plan, pointers: Pointers, stream: Any) -> Plan | None:
         """Return the plan with the stored, fastest or recommended algorithm; None if there is none."""
         key = repr(plan.problem)
-        stored = self.store.get(key)
+        stored = self.store.get(key) if self.autotune else None
         algorithm = self._calls.stored(plan, stored) if stored else None
         if algorithm is not None:
             return plan.by(algorithm)
@@ -200,7 +216,9 @@ class CublasLt:
         """Return the time of one product; ∞ for an algorithm that fails."""
         current = self.cupy.cuda.get_current_stream
         try:
-            return milliseconds(self.cupy, lambda: self._calls.run(plan, pointers, current().ptr))
+            return milliseconds(
+                self.cupy, lambda: self._calls.run(plan, pointers, self._workspace, current().ptr)
+            )
         except self._calls.lt.cuBLASLtError:
             return np.inf
 

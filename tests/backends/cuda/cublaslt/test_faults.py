@@ -34,8 +34,9 @@ MUTANTS = [
     ("calls", "scalars.ctypes.data + scalars.itemsize", "scalars.ctypes.data"),
     ("calls", "buffer.ctypes.data, buffer.nbytes)\n\n    def _layout",
      "buffer.ctypes.data, 8)\n\n    def _layout"),
-    ("calls", "plan.algorithm.ctypes.data, self.workspace,",
-     "plan.algorithm.ctypes.data, self.workspace + 16,"),
+    ("calls", "plan.algorithm.ctypes.data, workspace,", "plan.algorithm.ctypes.data, workspace + 16,"),
+    ("calls", "SUMS_IN_COMPUTE_TYPE = 2", "SUMS_IN_COMPUTE_TYPE = 7"),
+    ("calls", '"REDUCTION_SCHEME_MASK", SUMS', '"MIN_ALIGNMENT_C_BYTES", SUMS'),
     ("calls", "for layout in plan.layouts:", "for layout in plan.layouts[:2]:"),
     ("problem", "_operand(B, \"B\"), _operand(A, \"A\")", "_operand(A, \"A\"), _operand(B, \"B\")"),
     ("problem", "Pointers(B.data.ptr, A.data.ptr", "Pointers(A.data.ptr, B.data.ptr"),
@@ -51,8 +52,7 @@ MUTANTS = [
     ("problem", '"float16": 2, "bfloat16": 14', '"float16": 14, "bfloat16": 2'),
     ("matmul", "if stream.is_capturing():", "if False:"),
     ("matmul", "problem not in self._plans and", "stream.is_capturing() or problem not in self._plans and"),
-    ("matmul", "workspace = -(-self._memory.data.ptr // ALIGNMENT) * ALIGNMENT",
-     "workspace = self._memory.data.ptr + 8"),
+    ("matmul", "return -(-address // ALIGNMENT) * ALIGNMENT", "return address + 8"),
 ]  # fmt: skip
 MODULES = ("problem", "calls", "matmul")
 

@@ -36,6 +36,10 @@ def test_parts_of_wider_arrays_are_read_and_written_in_place(parts):
     dense_products.padded_views(*parts[:2])
 
 
+def test_partial_sums_are_not_rounded_to_16_bits(parts):
+    dense_products.sum_without_16_bit_parts(*parts[:2])
+
+
 def test_layers_of_one_shape_share_a_plan_but_not_a_bias(parts):
     dense_products.layers_that_share_a_plan(*parts[:2])
     assert parts[2].searches == 1

@@ -1,6 +1,7 @@
 """Timing of work on a stream, with a simulated clock."""
 
 import contextlib
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,10 +22,23 @@ def work_on(cupy, runs, before):
 
 def test_time_is_the_time_per_run_of_the_fastest_round():
     cupy, runs = FakeCupy(), []
-    # 11 runs before the first round: one unrecorded, ten that the fake records
-    run = work_on(cupy, runs, before=11)
+    # 21 runs before the first round: one unrecorded, ten that the fake records, ten that fill the stream
+    run = work_on(cupy, runs, before=21)
     assert milliseconds(cupy, lambda: cupy.act(run)) == 2
-    assert len(runs) == 41
+    assert len(runs) == 51
+
+
+def test_work_is_queued_before_the_first_event():
+    cupy, order = FakeCupy(), []
+    event = cupy.cuda.Event
+    cupy.cuda.Event = lambda: SimpleNamespace(
+        record=lambda stream, made=event(): order.append("event") or setattr(made, "time", 0),
+        synchronize=lambda: order.append("wait"),
+        time=0,
+    )
+    milliseconds(cupy, lambda: cupy.act(lambda: order.append("work")))
+    timed = order[order.index("event") - 10 :]
+    assert timed == (["work"] * 10 + ["event"]) * 4 + ["wait"]
 
 
 def test_recorded_work_is_timed_by_its_launches():
@@ -36,12 +50,12 @@ def test_recorded_work_is_timed_by_its_launches():
         cupy.act(lambda: setattr(cupy, "clock", cupy.clock + 4))
 
     assert milliseconds(cupy, work) == 4
-    assert len(host) == 11 and [graph.launched for graph in cupy.graphs] == [3]
+    assert len(host) == 11 and [graph.launched for graph in cupy.graphs] == [4]
 
 
 def test_work_that_cannot_be_recorded_is_timed_one_by_one():
     cupy, runs = FakeCupy(), []
-    run = work_on(cupy, runs, before=1)
+    run = work_on(cupy, runs, before=11)
 
     def work():
         cupy.forbidden_in_a_capture("a product of cuBLAS", NotImplementedError)
@@ -53,7 +67,7 @@ def test_work_that_cannot_be_recorded_is_timed_one_by_one():
 
 def test_work_that_suppresses_the_error_of_its_recording_is_timed_one_by_one():
     cupy, runs = FakeCupy(), []
-    run = work_on(cupy, runs, before=11)
+    run = work_on(cupy, runs, before=21)
 
     def work():
         with contextlib.suppress(NotImplementedError):
