@@ -7,7 +7,7 @@ the threads wait for each other twice or three times in a step, not after each o
 Why one thread for a member: a small product takes less time than its threads wait for each other.
 
 Why the members of a lane use the same scratch memory: it stays in the second-level cache. One thread, 32
-members 20-64-64-1, batch 256: 138 µs of processor time per member and step with memory of its own, 124 so.
+members 20-64-64-1, batch 256: 138 µs of processor time per member and step with memory of its own, 120 so.
 """
 
 import math
@@ -55,8 +55,8 @@ class PackRecorder(Recorder):
     Attributes:
         losses_of_members: (R,), float64, what the members' losses write.
         lane_of: the lane of each member.
-        passes: the number of Togethers whose commands use the buffers of lanes; more than one is an error,
-            because each member finds there what the member before has left.
+        passes: the number of Togethers whose commands use the buffers of lanes. If there are several, these
+            commands are useless: in the second one, each member finds the numbers of the lane's last member.
     """
 
     commands: list[Any]
