@@ -55,12 +55,15 @@ class PackRecorder(Recorder):
     Attributes:
         losses_of_members: (R,), float64, what the members' losses write.
         lane_of: the lane of each member.
+        has_codes: whether each member reads codes of its own, whose commands may refuse them. No member then
+            begins its backward pass, which changes running statistics, before all have computed their loss.
         passes: the number of Togethers whose commands use the buffers of lanes. If there are several, these
             commands are useless: in the second one, each member finds the numbers of the lane's last member.
     """
 
     commands: list[Any]
     losses_of_members: HostArray
+    has_codes = False
 
     def __init__(self, R: int, *args: Any) -> None:
         super().__init__(*args)
@@ -98,6 +101,11 @@ class PackRecorder(Recorder):
         self.passes += any(member.uses_lanes for member in self.members)
         for member in self.members:
             member.begin()
+
+    def as_vector(self, values: list[Any]) -> Array:
+        if self.has_codes:
+            self.gather()
+        return super().as_vector(values)
 
     def _run(self, function: Any, operands: tuple[Any, ...], chunks: int) -> None:
         self.gather()
