@@ -5,6 +5,7 @@ import pytest
 
 from ffnn_gpu.errors import CheckpointError, ConfigurationError, DataError
 from ffnn_gpu.estimators.task import DEFAULT_METRICS, TASK_LOSSES, TASK_METRICS, Task
+from ffnn_gpu.evaluation.evaluate import metric_name
 from ffnn_gpu.evaluation.metrics import METRICS
 from ffnn_gpu.nn.losses import standard as losses
 
@@ -137,3 +138,13 @@ def test_unknown_label_is_named():
 def test_task_reads_as_a_sentence():
     assert str(Task.of(SPECIES)) == "multiclass classification, softmax_cross_entropy on 3 outputs"
     assert str(Task.of(PRICES)) == "regression, mean_squared_error on 1 output"
+
+
+def test_metrics_of_a_regression_are_those_of_its_answers_within_the_limits():
+    y, outputs = np.array([1.0, 2.0, 3.0, 10.0]), np.array([[-5.0], [0.0], [0.3], [9.0]])
+    task = Task.of(y, "regression").with_units_of(y).with_limits_of(y)
+    answers = task.decode(outputs)
+    assert answers.min() == 1 and answers.max() == 10
+    for metric in task.metrics(("rmse", "mae", "r2", "mse")):
+        expected = METRICS[metric_name(metric)](y, answers)
+        assert metric(task.encode(y), outputs) == pytest.approx(expected, rel=1e-12)
