@@ -148,3 +148,17 @@ def test_metrics_of_a_regression_are_those_of_its_answers_within_the_limits():
     for metric in task.metrics(("rmse", "mae", "r2", "mse")):
         expected = METRICS[metric_name(metric)](y, answers)
         assert metric(task.encode(y), outputs) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+@pytest.mark.parametrize("on_probabilities", [False, True])
+def test_likeliest_column_of_the_probabilities_is_the_answer(kind, on_probabilities):
+    task = Task.of(ALL[kind], loss=TASK_LOSSES[kind][on_probabilities])
+    outputs = np.random.default_rng(0).uniform(0.05, 0.95, (40, task.outputs))
+    if task.outputs > 1:
+        outputs /= outputs.sum(axis=1, keepdims=True)
+    outputs = outputs if on_probabilities else np.log(outputs / (1 - outputs) ** (task.outputs == 1))
+    found, answers = task.probabilities(outputs), task.decode(outputs)
+    assert {*answers} == {*task.labels.classes}
+    np.testing.assert_array_equal(np.array(task.columns)[found.argmax(axis=1)], answers)
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-12)
