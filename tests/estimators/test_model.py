@@ -128,6 +128,11 @@ def test_rows_in_files_have_the_outputs_of_the_same_rows_in_memory(tmp_path, lim
     rows = npy_rows(tmp_path / "x.npy")
     np.testing.assert_array_equal(made.outputs(rows), made.outputs(other))
     assert made.evaluate(rows, Y) == made.evaluate(other, Y)
+    for given in (other, -other):
+        varying, fitted = given[:, [0, 2]], x[:, [0, 2]]
+        scaled = (varying - fitted.mean(axis=0)) / fitted.std(axis=0)
+        beyond = 0 if limit is None else (abs(scaled) > limit).sum()
+        assert made.count_cut(given) == beyond and (limit is None or (scaled < -limit).any())
     assert made.count_cut(rows) == made.count_cut(other)
 
 
