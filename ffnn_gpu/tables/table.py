@@ -26,6 +26,7 @@ CELLS = "cells"  # the table in the database
 MISSING = -1  # code of a missing cell
 MAX_LISTED_NAMES = 10
 TOGETHER = 50  # columns of one query
+KEPT = 1 << 27  # bytes of values that are not fetched again
 
 Codes = NDArray[np.signedinteger[Any]]
 Floats = NDArray[np.float64]
@@ -56,6 +57,7 @@ class Table:
         bring_text: puts the text of such a column into the database.
         zoned: the columns of times whose source has a time zone; they are in UTC.
         days: {column of times: whether all of them are at midnight} of the columns that were checked.
+        kept: {SQL expression: its values} that were asked for and fit in KEPT bytes.
     """
 
     source: str
@@ -76,6 +78,7 @@ class Table:
     bring_text: Callable[[int], None] = lambda column: None
     zoned: frozenset[int] = frozenset()
     days: dict[int, bool] = field(default_factory=dict)
+    kept: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self._rows if self.rows is None else len(self.rows)
@@ -197,8 +200,21 @@ class Table:
     def numbers(self, expression: str) -> Floats:
         """Return the values of an SQL expression for each row, NaN for NULL."""
         relation, value = self.computed.get(expression, (CELLS, expression))
-        query = f"SELECT coalesce({value}, 'nan'::DOUBLE) AS v FROM {relation} WHERE {self._rows_read}"
-        return np.asarray(self.connection.cursor().execute(query).fetchnumpy()["v"], np.float64)
+        return np.asarray(self._fetched(f"coalesce({value}, 'nan'::DOUBLE)", relation), np.float64)
+
+    def _fetched(self, value: str, relation: str) -> NDArray[Any]:
+        """Return a column of a relation for the rows that are read.
+
+        Why the values of all rows are kept: the encoders are fitted to them, and then the same are encoded.
+        """
+        if (known := self.kept.get(f"{relation} {value}")) is not None:
+            return known if self.rows is None else known[self.rows.start : self.rows.stop]
+        query = f"SELECT {value} AS v FROM {relation} WHERE {self._rows_read}"
+        found: NDArray[Any] = self.connection.cursor().execute(query).fetchnumpy()["v"]
+        if self.rows is None and sum(each.nbytes for each in [*self.kept.values(), found]) <= KEPT:
+            self.kept[f"{relation} {value}"] = found
+            found.flags.writeable = False
+        return found
 
     def integers(self, expression: str) -> Codes:
         """Return the values of an SQL expression that is an integer for each row."""
@@ -268,8 +284,10 @@ class Table:
         if cells is None:
             cells = self._define(cursor, column)
         relation, value = self.computed.get(code, (CELLS, code))
-        query = f"SELECT {value} AS v FROM {relation} WHERE {self._rows_read}"
-        return cursor.execute(query).fetchnumpy()["v"], cells
+        if relation == CELLS:  # only this cursor knows the type
+            query = f"SELECT {value} AS v FROM {relation} WHERE {self._rows_read}"
+            return cursor.execute(query).fetchnumpy()["v"], cells
+        return self._fetched(value, relation), cells
 
     def _define(self, cursor: Any, column: int) -> list[str]:
         """Give a cursor the type that `_code` of a column uses; return the column's cells."""
