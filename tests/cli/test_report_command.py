@@ -15,9 +15,10 @@ from click.testing import CliRunner
 from ffnn_gpu.cli import record, result
 from ffnn_gpu.cli.commands import main
 from ffnn_gpu.cli.record import history_of
+from ffnn_gpu.cli.report_command import after_training
 from ffnn_gpu.cli.settings import resolve, write_toml
 from ffnn_gpu.errors import DataError
-from ffnn_gpu.estimators.recipe import fit_model
+from ffnn_gpu.estimators.model import Model
 from tests.report.reader import exact, read, section
 
 RNG = np.random.default_rng(3)
@@ -207,15 +208,15 @@ def test_reader_that_closes_the_pipe_is_no_error(folder, monkeypatch, capfd):
     assert not end.value.code and capfd.readouterr() == ("", "")
 
 
-def test_interrupted_run_gets_no_report(folder, monkeypatch):
-    def interrupted(*given, **more):
-        history = fit_model(*given, **more)
-        history.interrupted = signal.SIGINT
-        return history
-
-    monkeypatch.setattr("ffnn_gpu.cli.train.fit_model", interrupted)
-    done = run("train", "rows.npy", *FAST[:-3], *FAST[-2:], "--out", "cut", "--report")
-    assert done.exit_code == 130 and not Path("cut/report.html").exists()
-    assert "no report of an interrupted run; write one by `ffnn-gpu report cut`" in done.stderr
-    assert run("report", "cut").exit_code == 0
-    assert "Interrupted by SIGINT after 2 of 2 epochs" in Path("cut/report.html").read_text("utf-8")
+def test_interrupted_run_gets_no_report_until_it_is_asked_for(folder):
+    saved = json.loads(Path("run/result.json").read_text("utf-8")) | {"interrupted": "SIGINT"}
+    history = history_of(Path("run"))
+    history.interrupted = signal.SIGINT
+    done, lines = result.Result(Path("run"), Model.load("run", "numpy"), history, saved), []
+    Path("run/report.html").unlink()
+    after_training(resolve({}, file="run/config.toml", environment={}), done, lines.append)
+    assert lines == ["no report of an interrupted run; write one by `ffnn-gpu report run`"]
+    assert not Path("run/report.html").exists()
+    Path("run/result.json").write_text(json.dumps(saved), "utf-8")
+    assert run("report", "run").exit_code == 0
+    assert "Interrupted by SIGINT after 2 of 2 epochs." in Path("run/report.html").read_text("utf-8")
