@@ -18,6 +18,7 @@ from ffnn_gpu.estimators.tabular.members import Member
 from ffnn_gpu.estimators.tabular.report import details, explained, member_row, summary
 from ffnn_gpu.training.history import History
 
+MOST_NAMED = 20  # columns that are not read
 COURSE_OF_ONE = ("epochs", "epochs_asked", "best_epoch", "schedule")  # of result.json, for one network
 
 
@@ -64,7 +65,7 @@ def with_ensemble(
     columns: those of the raw rows. asked: the number of members of the preset.
     """
     early, importances = sum(not member.is_whole for member in found.members), None
-    skipped = "the training ended early" if early or len(found.members) < asked else ""
+    skipped = "members are missing or were stopped early" if early or len(found.members) < asked else ""
     if not skipped and are_cheap(model, found):
         importances = importances_of(model, found)
     said = {
@@ -72,7 +73,16 @@ def with_ensemble(
         "stopped_early": early,
         "explanation": explained(found, model.network.n_in, columns),
         "importances": importances and dict(zip(importances.names, importances.mean, strict=True)),
-        "details": details(found, importances, skipped or "there are too many columns"),
+        "details": [*details(found, importances, skipped or "there are too many columns"), *_unread(model)],
     }
     rest = {name: value for name, value in report.items() if name not in COURSE_OF_ONE}
     return {**rest, "ensemble": {**summary(found), **said}}
+
+
+def _unread(model: Model) -> list[str]:
+    """Return a line with the columns of a table that the networks do not read, if there are some."""
+    encoding, read = model.encoding, {*(model.encoding.names if model.encoding else ())}
+    names = [repr(name) for name in (encoding.columns if encoding else ()) if name not in read]
+    more = ", …" * (len(names) > MOST_NAMED)
+    listed = f"not read: {', '.join(names[:MOST_NAMED])}{more}; `ffnn-gpu inspect` prints the reasons"
+    return [listed] if names else []

@@ -129,3 +129,17 @@ def test_columns_of_a_matrix_have_importances_in_their_order():
     X = RNG.normal(size=(200, 3))
     model = TabularRegressor(TINY, random_state=0).fit(X, X[:, 2])
     assert model.feature_importances_.shape == (3,) and model.feature_importances_.argmax() == 2
+
+
+def test_rows_are_predicted_by_the_members_that_held_them_out(fitted):
+    found = fitted.ensemble_
+    assert importances._errors(found, found.sample, (), 0) == [pytest.approx(found.error, rel=1e-6)]
+
+
+def test_cells_change_places_within_a_fold_only():
+    """Each fold is a group, and a column that names the group has one value in a fold."""
+    group = np.arange(120) % 2
+    X = np.column_stack([RNG.normal(size=120), group * 2.0])
+    model = TabularRegressor(TINY, random_state=0).fit(X, X[:, 0] + 3 * group, groups=group)
+    used = model.predict(X + np.array([0, 1])) != model.predict(X)
+    assert used.any() and model.importances_.mean[1] == pytest.approx(0, abs=1e-9)
