@@ -12,7 +12,7 @@ from sklearn.inspection import permutation_importance
 from ffnn_gpu import TabularClassifier, TabularRegressor
 from ffnn_gpu.estimators.tabular import importances
 from ffnn_gpu.estimators.tabular.importances import are_cheap, importances_of
-from tests.estimators.tabular.test_estimators import TINY
+from tests.estimators.tabular.test_estimators import LINEAR, TINY
 
 pytestmark = pytest.mark.filterwarnings("ignore:left out")
 RNG = np.random.default_rng(0)
@@ -69,7 +69,7 @@ def test_importances_are_scikit_learns(fitted):
         rows = np.flatnonzero((all_rows[:, None] == x[None]).all(axis=2).any(axis=1))
         assert len({*GROUPS[rows]}) * 8 == len(rows)  # whole groups
         found = permutation_importance(
-            OfOneFold(fitted, fold), cells[rows], Y[rows], scoring="neg_mean_squared_error", n_repeats=30,
+            OfOneFold(fitted, fold), cells[rows], Y[rows], scoring="neg_mean_squared_error", n_repeats=12,
             random_state=0, sample_weight=WEIGHT[rows],
         )  # fmt: skip
         share.append(WEIGHT[rows].sum())
@@ -79,7 +79,7 @@ def test_importances_are_scikit_learns(fitted):
     wanted, spread = part @ mean, np.sqrt(part**2 @ variance)
     got = fitted.importances_
     assert got.names == tuple(FRAME.columns) and got.rows == N
-    assert (np.abs(np.array(got.mean) - wanted) <= 5 * spread * np.sqrt(1 / 5 + 1 / 30) + 1e-9).all()
+    assert (np.abs(np.array(got.mean) - wanted) <= 5 * spread * np.sqrt(1 / 5 + 1 / 12) + 1e-9).all()
 
 
 def test_informative_columns_count_and_others_do_not(fitted):
@@ -109,7 +109,7 @@ def test_pickle_keeps_what_importances_need(fitted):
 
 
 def test_importances_of_another_fit_are_other_ones(fitted):
-    model = TabularClassifier(TINY, metric="auc", random_state=0)
+    model = TabularClassifier(LINEAR, metric="auc", random_state=0)
     first = model.fit(FRAME, Y > 0).feature_importances_
     second = model.fit(FRAME, FRAME["noise"] > 0).feature_importances_
     assert first.argmax() == 3 and second.argmax() == 0 and 0.2 < second[0] < 0.6
