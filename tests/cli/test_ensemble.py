@@ -290,6 +290,7 @@ def test_info_prints_members_and_importances(no_plots):
     assert max(saved["importances"], key=saved["importances"].get) in ("x", "color")
     for line in saved["details"]:
         assert line in found
+    assert "not read: 'price'; `ffnn-gpu inspect` prints the reasons" in found
     assert "1 linear         fold 1  seed 0" in found and "importances: how much the error rises" in found
 
 
