@@ -519,7 +519,7 @@ def cancelling(name, dtype, seed, backend="numpy"):
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 @pytest.mark.parametrize("name", CANCELLING)
 def test_correct_gradients_that_cancel_are_accepted(name, dtype):
-    for seed in range(3):
+    for seed in range(2):
         network, x, y = cancelling(name, dtype, seed)
         check_gradients(network, mean_squared_error, x, y)
         assert_parity(network, x, y, mean_squared_error)
