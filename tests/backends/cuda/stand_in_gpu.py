@@ -23,6 +23,7 @@ from tests.backends.cuda.fake_cupy import FakeCupy
 WANT_A_GPU = {
     "cublaslt/test_on_gpu.py": "the library cublasLt itself",
     "cuda/test_gpu.py": "CUDA's memory, streams and speed",
+    "test_step_on_gpu_never_synchronizes": "cupyx, which watches synchronizations",
 }
 
 
