@@ -160,7 +160,9 @@ class TrainingRun(Run):
         parts = *all_layers(self.network.layers), self.loss, self.optimizer, self._step
         package = __name__.partition(".")[0]
         ours = all(type(part).__module__.partition(".")[0] == package for part in parts)
-        return ours and self.accumulate == self.team.size == 1
+        # Sums over micro-batches, ranks or the members of a pack are written as arithmetic of arrays.
+        alone = self.accumulate == self.team.size == 1 and getattr(self.network, "members", None) is None
+        return ours and alone
 
     def _steps(self, k: int, n: int) -> Any:
         """Do k updates on minibatches of n rows. Everything that differs between calls lies on the device."""

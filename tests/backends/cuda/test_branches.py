@@ -55,12 +55,11 @@ def own_streams(monkeypatch):
     monkeypatch.setattr(Branches, "_stream", lambda self, needed, before: len(self._issued) % 64)
 
 
-def name(rule):
-    return type(rule).__name__
-
-
-@pytest.mark.parametrize("rule", RULES, ids=name)
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize(
+    ("dtype", "rule"),
+    [*(("bfloat16", rule) for rule in RULES), ("float32", RULES[1])],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
 def test_launches_that_touch_the_same_memory_are_ordered(dtype, rule, own_streams):
     graph, steps = record(Case(SMALL.widths, SMALL.B, dtype), MIXED, optimizer=rule)
     assert steps == 2 and len(graph) > 2 * 30
