@@ -175,10 +175,10 @@ def _against_oracle(
 
 def _weighted(network: Network, loss: Loss, x: Array, y: Array, relative: float | None) -> list[Difference]:
     """Return the differences of ∂L/∂z for random weights of the rows, at the network's outputs z."""
-    backend, ws = network.backend, network.workspace(len(x))
-    z = backend.to_host(network.forward(backend.asarray(x, network.compute_dtype), ws))
-    outputs = Network(network.widths[-1], [], backend, network.dtype)
-    weight = np.random.default_rng(0).uniform(0.5, 1.5, len(x)).astype(network.dtype)
+    backend, B = network.backend, np.shape(x)[-2]
+    z = backend.to_host(network.forward(backend.asarray(x, network.compute_dtype), network.workspace(B)))
+    outputs = Network(network.widths[-1], [], backend, network.dtype, members=network.members)
+    weight = np.random.default_rng(0).uniform(0.5, 1.5, B).astype(network.dtype)
     try:
         _, found = _against_oracle(outputs, loss, np.array(z, network.dtype), y, weight, relative)
     except NotImplementedError:  # the loss says that it takes no weights

@@ -70,7 +70,7 @@ def some_steps(network: Network, loss: Loss, optimizer: Optimizer, x: Array, y: 
 
     Raises AssertionError if no parameter has changed, or if a moment of an own formula is still zero.
     """
-    backend, ws, before = network.backend, network.workspace(len(x)), network.params.to_host()
+    backend, ws, before = network.backend, network.workspace(np.shape(x)[-2]), network.params.to_host()
     x, y = backend.asarray(x, network.compute_dtype), backend.asarray(y)
     for _ in range(steps):
         train_step(network, loss, optimizer, x, y, ws)

@@ -105,7 +105,7 @@ def scatter(network: Network, loss: Loss, x: Array, y: Array, weight: Array | No
         backend = RoundingBackend(eps(network.compute_dtype) / 2, seed)
         twin, rows = _twin(network, backend), _rows(network, x)
         backend.disturb(twin.params.theta)
-        backend.disturb(rows[:, : network.n_in - len(network.levels)])  # codes are exact
+        backend.disturb(rows[..., : network.n_in - len(network.levels)])  # codes are exact
         twin.layers = tuple(map(_DisturbedLayer, twin.layers))  # type: ignore[arg-type]
         for name, value in one_pass(twin, loss, rows, y, weight).items():
             change = np.asarray(value - exact[name])
@@ -115,7 +115,7 @@ def scatter(network: Network, loss: Loss, x: Array, y: Array, weight: Array | No
 
 
 def _twin(network: Network, backend: Backend) -> Network:
-    twin = Network(network.n_in, network.layers, backend, "float64", network.seed)
+    twin = Network(network.n_in, network.layers, backend, "float64", network.seed, network.members)
     twin.params.assign({name: value.astype("float64") for name, value in network.params.to_host().items()})
     backend.write(twin.params.step, 0, int(network.params.step[0]))
     return twin
