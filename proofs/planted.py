@@ -112,8 +112,8 @@ NAMED = (
 FURTHER = (
     # layers
     Bug("dropout masks forward only", DROPOUT, "return backend.dropout(da, buf.mask, out=da)", "return da"),
-    Bug("dropout keeps what it should drop", DROPOUT, "backend.dropout_mask(self.rate,",
-        "backend.dropout_mask(1 - self.rate,"),
+    Bug("dropout keeps what it should drop", DROPOUT, "backend.dropout_mask(rate,",
+        "backend.dropout_mask(1 - rate,"),
     Bug("dropout's factor in the threshold alone", REFERENCE, "(1.0 / (1.0 - p)).astype(out.dtype)",
         "(1.0 / (1.0 - rate + 0 * p)).astype(out.dtype)"),
     Bug("same mask in every dropout layer", DROPOUT, "stream.step, buf.number,", "stream.step, 0,"),
@@ -181,8 +181,8 @@ FURTHER = (
         "(sigmoid.value(xp, z) - y) * sigmoid.value(xp, z)"),
     Bug("poisson without z", LOSS, "xp.exp(z) - y * z", "xp.exp(z) - y"),
     Bug("smoothing spread over C − 1", LOSSES, "label_smoothing / C", "label_smoothing / (C - 1)"),
-    Bug("class weights left out of the mean", LOSSES, "norm = w * class_weight[y] if hard else w",
-        "norm = w"),
+    Bug("class weights left out of the mean", LOSSES, "norm, w = w * of_row, w * (of_row != 0)",
+        "w = w * (of_row != 0)"),
     Bug("sample weights divided by their number", LOSSES,
         "self.xp.where(total == 0, 1, total)).astype(weight",
         "len(weight)).astype(weight"),
