@@ -91,7 +91,7 @@ def test_parquet_keeps_numbers_times_and_texts(tmp_path):
 
 @pytest.mark.parametrize("value", ["[1, 2]", "{'x': 1}", "'a'::BLOB", "MAP {'a': 1}"])
 def test_nested_columns_are_refused_by_name(tmp_path, value):
-    refused(copied(f"SELECT 1 AS a, {value} AS nest", tmp_path / "a.parquet"), "'nest'", "--query")
+    refused(copied(f"SELECT 1 AS a, {value} AS nest", tmp_path / "a.parquet"), "'nest'", "select its parts")
 
 
 def test_damaged_parquet_is_refused(tmp_path):
