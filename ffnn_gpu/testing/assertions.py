@@ -93,7 +93,7 @@ def check_gradients(
     network, loss = as_network(subject, x), get_loss(loss) if isinstance(loss, str) else loss
     network = network.to(network.backend)
     method, found = _against_oracle(network, loss, x, y, sample_weight, relative)
-    if sample_weight is None and len(x):
+    if sample_weight is None and np.size(x):
         found += _weighted(network, loss, x, y, relative)
     return Report(method, tuple(found)).checked()
 
@@ -175,10 +175,11 @@ def _against_oracle(
 
 def _weighted(network: Network, loss: Loss, x: Array, y: Array, relative: float | None) -> list[Difference]:
     """Return the differences of ∂L/∂z for random weights of the rows, at the network's outputs z."""
-    backend, ws = network.backend, network.workspace(len(x))
+    backend, rows = network.backend, np.shape(x)[-2]
+    ws = network.workspace(rows)
     z = backend.to_host(network.forward(backend.asarray(x, network.compute_dtype), ws))
-    outputs = Network(network.widths[-1], [], backend, network.dtype)
-    weight = np.random.default_rng(0).uniform(0.5, 1.5, len(x)).astype(network.dtype)
+    outputs = Network(network.widths[-1], [], backend, network.dtype, members=network.members)
+    weight = np.random.default_rng(0).uniform(0.5, 1.5, rows).astype(network.dtype)
     try:
         _, found = _against_oracle(outputs, loss, np.array(z, network.dtype), y, weight, relative)
     except NotImplementedError:  # the loss says that it takes no weights
@@ -205,4 +206,4 @@ def _with_room(
 
 def _tolerance(kind: str, network: Network, x: Array) -> float:
     weights = sum(len(slot.shape) > 1 for slot in network.params.slots)
-    return tolerance(kind, network.compute_dtype, max(*network.widths, len(x)), max(1, weights))
+    return tolerance(kind, network.compute_dtype, max(*network.widths, np.shape(x)[-2]), max(1, weights))

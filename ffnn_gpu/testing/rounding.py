@@ -19,6 +19,7 @@ import numpy as np
 from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.arrays.precision import eps
 from ffnn_gpu.backends import Backend
+from ffnn_gpu.backends.reference.members import stacked
 from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.testing.derivatives import Numbers
@@ -80,7 +81,7 @@ class _DisturbedLayer:
 
     def forward(self, backend: RoundingBackend, p: Any, x: Array, buf: Any) -> Array:
         a = self.layer.forward(backend, p, x, buf)
-        if a is not None and not np.may_share_memory(a, x):
+        if a is not None and not np.may_share_memory(stacked(a), stacked(x)):
             backend.disturb(a)
         return a
 
@@ -105,7 +106,7 @@ def scatter(network: Network, loss: Loss, x: Array, y: Array, weight: Array | No
         backend = RoundingBackend(eps(network.compute_dtype) / 2, seed)
         twin, rows = _twin(network, backend), _rows(network, x)
         backend.disturb(twin.params.theta)
-        backend.disturb(rows[:, : network.n_in - len(network.levels)])  # codes are exact
+        backend.disturb(rows[..., : network.n_in - len(network.levels)])  # codes are exact
         twin.layers = tuple(map(_DisturbedLayer, twin.layers))  # type: ignore[arg-type]
         for name, value in one_pass(twin, loss, rows, y, weight).items():
             change = np.asarray(value - exact[name])
@@ -115,7 +116,7 @@ def scatter(network: Network, loss: Loss, x: Array, y: Array, weight: Array | No
 
 
 def _twin(network: Network, backend: Backend) -> Network:
-    twin = Network(network.n_in, network.layers, backend, "float64", network.seed)
+    twin = Network(network.n_in, network.layers, backend, "float64", network.seed, network.members)
     twin.params.assign({name: value.astype("float64") for name, value in network.params.to_host().items()})
     backend.write(twin.params.step, 0, int(network.params.step[0]))
     return twin
