@@ -79,7 +79,7 @@ class Loss:
         if not checked:
             y, sample_weight = self.checked_arguments(backend, z, y, dz, sample_weight)
         if z.ndim == 3:
-            return self.value_and_gradient(*of_members(self, backend, z, y, dz, sample_weight))
+            return of_members(self, backend, z, y, dz, sample_weight)
         return self.value_and_gradient(backend, z, y, dz, sample_weight)
 
     def value_and_gradient(

@@ -63,3 +63,6 @@ class MeanOverRows(Loss):
 
     def decide(self, z: HostArray) -> HostArray:
         return self.of_weights.decide(z)
+
+    def probabilities(self, z: HostArray) -> HostArray:
+        return self.of_weights.probabilities(z)
