@@ -179,7 +179,7 @@ def _weighted(network: Network, loss: Loss, x: Array, y: Array, relative: float 
     ws = network.workspace(rows)
     z = backend.to_host(network.forward(backend.asarray(x, network.compute_dtype), ws))
     outputs = Network(network.widths[-1], [], backend, network.dtype, members=network.members)
-    weight = np.random.default_rng(0).uniform(0.5, 1.5, rows).astype(network.dtype)
+    weight = np.random.default_rng(0).uniform(0.5, 1.5, (rows,)).astype(network.dtype)
     try:
         _, found = _against_oracle(outputs, loss, np.array(z, network.dtype), y, weight, relative)
     except NotImplementedError:  # the loss says that it takes no weights

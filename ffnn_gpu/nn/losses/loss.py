@@ -36,7 +36,8 @@ class Loss:
     counts_rows: True if an int that `total_weight` returns is always the number of rows; then the total needs
         no sum over the ranks. False in a class that defines `total_weight` alone.
     reads_values: True if `value_and_gradient` computes with values that another operation returned. A
-        recording, which computes nothing, then calls it in each step.
+        recording, which computes nothing, then calls it in each step, a pack calls it for each member, and a
+        CUDA graph is a chain.
     """
 
     counts_rows: ClassVar[bool] = False
