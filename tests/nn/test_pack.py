@@ -340,6 +340,10 @@ def test_wrong_members_arrays_and_uses_are_refused(tmp_path):
         pack.member(2)
     with pytest.raises(ConfigurationError, match="no member is chosen"):
         pack.select([])
+    with pytest.raises(ConfigurationError, match=r"select takes a list of members such as \[0, 2\], not 1"):
+        pack.select(1)
+    with pytest.raises(ConfigurationError, match="not None in the list"):
+        Network(4, DENSE, members=[Member(1), None])
     with pytest.raises(ConfigurationError, match="this network is no pack"):
         pack.member(0).member(0)
     with pytest.raises(ConfigurationError, match="a pack of 2 networks cannot be exported"):
