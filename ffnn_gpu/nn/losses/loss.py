@@ -218,9 +218,9 @@ class SoftmaxCrossEntropy(Loss):
         classes: HostArray = z.argmax(axis=1)
         return classes
 
-    @underflow_is_zero
+    @np.errstate(under="ignore", invalid="ignore")
     def probabilities(self, z: HostArray) -> HostArray:
-        """Return softmax(z) in float64."""
+        """Return softmax(z) in float64; a row with +∞ becomes NaN, as its loss."""
         p = z.astype(np.float64)
         p = np.exp(p - p.max(axis=1, keepdims=True))
         normalized: HostArray = p / p.sum(axis=1, keepdims=True)
