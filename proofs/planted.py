@@ -25,6 +25,8 @@ PERIODIC, PIECEWISE, PER_COLUMN, MAPS = (
     for name in ("periodic", "piecewise_linear", "per_column", "column_maps")
 )
 NTK, FROM_DATA = "ffnn_gpu/nn/layers/ntk_dense.py", "ffnn_gpu/nn/data_dependent.py"
+SCHEDULES, TASK = "ffnn_gpu/nn/schedules.py", "ffnn_gpu/estimators/task.py"
+LOOP, ONE_PASS = "ffnn_gpu/backends/elementwise/loop_code.py", "ffnn_gpu/testing/one_pass.py"
 RESIDUAL, TABLES = "ffnn_gpu/nn/layers/residual.py", "ffnn_gpu/backends/reference/embedding.py"
 
 
@@ -226,7 +228,20 @@ FURTHER = (
         "one = 1"),
     Bug("blocks of the update overlap", NUMPY, "piece = update.piece(start, start + BLOCK)",
         "piece = update.piece(start, start + BLOCK + 1)"),
+    Bug("running statistics exchanged with their average, not equal to it", OPTIMIZERS,
+        "        params.backend.copy(params.state, out=state.mean_state)\n", ""),
+    Bug("warm-up without its broken step", SCHEDULES,
+        "        warm = math.ceil(steps(self.warmup, total))\n        return",
+        "        warm = math.floor(steps(self.warmup, total))\n        return"),
+    Bug("parts of a run rounded up", SCHEDULES, "return without_rounding(duration * total) if",
+        "return duration * total if"),
+    Bug("one-cycle's short fall not finished", SCHEDULES,
+        "u = (step - top) / (total - 1 - top) if step < total - 1 else 1.0",
+        "u = min((step - top) / max(total - 1 - top, 1), 1.0)"),
     # activations
+    Bug("gelu_tanh′ overflows", ACTIVATIONS, "    s = _within(xp, s, FLAT)\n    twice", "    twice"),
+    Bug("silu of −∞ is NaN", ACTIVATIONS, "return xp.maximum(s, -FLAT) * _sigmoid(xp, s)",
+        "return s * _sigmoid(xp, s)"),
     Bug("elu′ with α = 1, whatever α", ACTIVATIONS, "xp.ones_like(a), a + alpha)",
         "xp.ones_like(a), a + 1)"),
     Bug("leaky relu′ with α = 0.01, whatever α", ACTIVATIONS, "alpha * xp.ones_like(a)",
@@ -254,5 +269,17 @@ FURTHER = (
         "value.replace("),
     Bug("integers of a frame as float64", "ffnn_gpu/tables/frames.py",
         "return _filled(present, missing, np.int64)", "return _filled(present, missing, np.float64)"),
+    # tasks, compiled loops, the testing kit
+    Bug("probabilities through σ twice", TASK, '("cross_entropy", "binary_cross_entropy")\n\n\n@',
+        '("cross_entropy",)\n\n\n@'),
+    Bug("weights of the first rows for every part", LOOP,
+        "place = builder.add(slots[name], builder.mul(r, integer(self.size)))",
+        "place = builder.add(slots[name], builder.mul(builder.sub(r, self.top), integer(self.size)))"),
+    Bug("0 · ∞ is 0 beside one number", NUMPY, "A.itemsize == 2 or A.size == 1 or B.size == 1:",
+        "A.itemsize == 2:"),
+    Bug("moments of a rule unchecked", ONE_PASS, "        _require_moments(network, optimizer, steps)\n",
+        "        pass\n"),
+    Bug("gradient at x left infinite", "ffnn_gpu/nn/network.py",
+        "if scale == 1 or backend.all_finite(dx):", "if True:"),
     Bug("relu hides NaN", NUMPY, 'return np.maximum(s, 0, out=s)', 'return np.fmax(s, 0, out=s)'),
 )  # fmt: skip

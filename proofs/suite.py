@@ -50,6 +50,10 @@ NEAREST = {
     ),
     "ffnn_gpu/nn/rates.py": ("tests/nn/test_rates.py", "tests/optim/test_rates.py"),
     "ffnn_gpu/optim/muon.py": ("tests/optim/test_muon.py",),
+    "ffnn_gpu/estimators/task.py": ("tests/estimators/test_task.py",),
+    "ffnn_gpu/backends/elementwise/loop_code.py": ("tests/backends/cpu/recording/test_partition.py",),
+    "ffnn_gpu/backends/cpu/numpy_backend.py": ("tests/backends/cpu/test_numpy_backend.py",),
+    "ffnn_gpu/testing/one_pass.py": ("tests/testing/test_assertions.py",),
     "ffnn_gpu/backends/reference/muon.py": (
         "tests/backends/reference/test_muon.py",
         "tests/optim/test_muon.py",

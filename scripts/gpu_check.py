@@ -11,6 +11,7 @@ gpu_check.xml (JUnit) and gpu_check.log (the output of the steps). The steps, in
     sanitizer  memcheck and racecheck of the kernels, if compute-sanitizer is installed and supports the GPU
     benchmark  scripts/benchmark.py --device cuda, with --networks only some of it
     mnist      with --mnist: scripts/train_mnist.py in float32 and bfloat16
+    tables     ffnn-gpu train on a table, on the GPU and on the CPU: equal accuracy up to 2 %
 
 A failing step does not stop the later ones. Exit code 0: every chosen step passed; 1: a step failed. A call
 ends after 9 minutes, or after --minutes. For a short visit, make several calls with --only and an --out of
@@ -30,7 +31,7 @@ from pathlib import Path
 import gpu_steps
 from gpu_run import ROOT, Check, FinalError, NoGpuError, StepError
 
-FIRST, PROOFS = ("wheels", "machine"), ("quick", "parity", "sanitizer", "benchmark", "mnist")
+FIRST, PROOFS = ("wheels", "machine"), ("quick", "parity", "sanitizer", "benchmark", "mnist", "tables")
 STEPS = FIRST + PROOFS
 GOOD = ("passed", "not installed", "unsupported here")
 

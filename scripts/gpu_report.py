@@ -96,9 +96,9 @@ def training(groups):
     for group in groups:
         job, ours = group["job"], group["results"].get("ours", {})
         if group["kind"] == "train" and "median_us" in ours:
-            dtype = {"tf32": "float32"}.get(job["precision"], job["precision"])
-            case = Case(tuple(job["widths"]), job["B"], dtype)
-            graph, steps = record(case)
+            tf32 = job["precision"] == "tf32"
+            case = Case(tuple(job["widths"]), job["B"], "float32" if tf32 else job["precision"])
+            graph, steps = record(case, tf32=tf32)
             predicted = 1e6 * timeline.seconds(graph, H200) / steps
             rows.append((case.title, case.B, job["precision"], ours["median_us"], predicted))
     return rows

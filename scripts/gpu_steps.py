@@ -8,6 +8,7 @@ not replace them.
 import importlib.util
 import json
 import os
+import random
 import re
 import shutil
 import sys
@@ -239,3 +240,33 @@ def mnist(check):
         goal = re.search(r"^98 % after (\S+) s$", ended.text, re.M)
         found[dtype]["seconds_to_98_percent"] = float(goal[1]) if goal else None
     return found
+
+
+def tables(check):
+    """Train on a table of numbers and categories on the GPU and on the CPU, and compare the accuracies."""
+    if importlib.util.find_spec("duckdb") is None:
+        return {"outcome": "not installed"}
+    table, found = check.scratch / "table.csv", {}
+    table.write_text("\n".join(["a,b,c,y", *_rows(2000)]) + "\n", encoding="utf-8")
+    for device in ("cuda", "cpu"):
+        folder = check.scratch / f"on {device}"
+        command = "train", table, "--target", "y", "--device", device, "--epochs", 20, "--out", folder
+        ended = check.run(sys.executable, "-m", "ffnn_gpu", *command)
+        if ended.fault:
+            raise StepError(f"{device}: {ended.fault}", **found)
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        found[device] = {"test_accuracy": result["test"]["accuracy"], "seconds": round(ended.seconds, 1)}
+    accuracies = [found[device]["test_accuracy"] for device in ("cuda", "cpu")]
+    if abs(accuracies[0] - accuracies[1]) > 0.02:
+        raise StepError(
+            "the test accuracies are {} on the GPU and {} on the CPU".format(*accuracies), **found
+        )
+    return found
+
+
+def _rows(count):
+    """Yield lines of two numbers, a category and a class that they determine, except near its border."""
+    rng = random.Random(1)
+    for _ in range(count):
+        a, b, c = rng.gauss(0, 1), rng.gauss(0, 1), rng.choice("pqr")
+        yield f"{a:.4f},{b:.4f},{c},{'yes' if a * b + (c == 'p') > 0.3 else 'no'}"

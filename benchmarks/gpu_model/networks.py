@@ -52,10 +52,10 @@ class PaperNetwork(Network):
         """Leave θ as it is."""
 
 
-def record(case, layers=None, loss=None, optimizer=None, members=None, **settings):
+def record(case, layers=None, loss=None, optimizer=None, members=None, tf32=False, **settings):
     """Return (launches of one graph, steps in it) of the training run of a case."""
     with paper_cupy.installed() as cupy:
-        backend = CupyBackend()
+        backend = CupyBackend(tf32=tf32)
         layers = layers or [*(Dense(width, "relu") for width in case.widths[1:-1]), Dense(case.widths[-1])]
         network = PaperNetwork(case.widths[0], layers, backend, case.dtype, members=members)
         run = _run(network, loss or SoftmaxCrossEntropy(), optimizer or Adam(), case, **settings)

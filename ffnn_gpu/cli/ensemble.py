@@ -16,6 +16,8 @@ from ffnn_gpu.estimators.tabular.recipes import PRESETS
 from ffnn_gpu.estimators.tabular.report import details, explained, half_widths, member_row, summary
 from ffnn_gpu.training.history import History
 
+MOST_NAMED = 20  # columns that are not read
+
 
 class MemberTable:
     """Write metrics.jsonl and history.csv, a row for each member, whenever one is finished.
@@ -47,11 +49,9 @@ def train_members(
 def course_of_members(config: TrainConfig, model: Model, training: Part, found: Ensemble) -> dict[str, Any]:
     """Return the entries of result.json about the members and how they were chosen."""
     recipes, columns = PRESETS[config.preset].recipes, training.x.shape[1]
-    asked, early = (
-        folds_for(config, training) * len(recipes),
-        sum(not each.is_whole for each in found.members),
-    )
-    skipped = "the training ended early" if early or len(found.members) < asked else ""
+    asked = folds_for(config, training) * len(recipes)
+    early = sum(not each.is_whole for each in found.members)
+    skipped = "members are missing or were stopped early" if early or len(found.members) < asked else ""
     importances = importances_of(model, found) if not skipped and are_cheap(model, found) else None
     said = {
         "members_asked": asked,
@@ -59,6 +59,15 @@ def course_of_members(config: TrainConfig, model: Model, training: Part, found: 
         "half_widths": half_widths(found),
         "explanation": explained(found, model.network.n_in, columns),
         "importances": importances and dict(zip(importances.names, importances.mean, strict=True)),
-        "details": details(found, importances, skipped or "there are too many columns"),
+        "details": [*details(found, importances, skipped or "there are too many columns"), *_unread(model)],
     }
     return {"ensemble": {**summary(found), **said}}
+
+
+def _unread(model: Model) -> list[str]:
+    """Return a line with the columns of a table that the networks do not read, if there are some."""
+    encoding, read = model.encoding, {*(model.encoding.names if model.encoding else ())}
+    names = [repr(name) for name in (encoding.columns if encoding else ()) if name not in read]
+    more = ", …" * (len(names) > MOST_NAMED)
+    listed = f"not read: {', '.join(names[:MOST_NAMED])}{more}; `ffnn-gpu inspect` prints the reasons"
+    return [listed] if names else []

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ffnn_gpu.checkpoints import checkpoint, tensor_file
+from ffnn_gpu.checks import is_number, shortened
 from ffnn_gpu.cli import result, run_folder
 from ffnn_gpu.cli.settings import TrainConfig, resolve
 from ffnn_gpu.cli.train import read_again
@@ -18,6 +19,14 @@ from ffnn_gpu.report.record import MemberCourse, Record
 from ffnn_gpu.tables.sources import STDIN, is_pipe
 from ffnn_gpu.training.history import History
 
+# what a report reads of result.json, and what it must be
+KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("rows", "versions"), (dict,)),
+    **dict.fromkeys(("test", "baseline", "table", "ensemble", "search"), (dict, type(None))),
+    **dict.fromkeys(("epochs", "epochs_asked", "ranks"), (int,)),
+    "seconds": (int, float),
+    "peak_bytes": (int, type(None)),
+}
 ABOUT_DATA = "why columns are what they are, and everything about test rows"
 
 
@@ -30,7 +39,7 @@ def record_of(run: str, device: str = "auto") -> Record:
     """
     folder = Path(run)
     config = _config(run, folder)
-    saved, history = result.saved_report(folder), history_of(folder)
+    saved, history = _result(folder), history_of(folder)
     omitted: list[Omission] = []
     model = _model(folder, device, omitted)
     data = None if model is None else _data(folder, config, model, omitted)
@@ -53,6 +62,15 @@ def _config(run: str, folder: Path) -> TrainConfig:
     return resolve({}, file=folder / run_folder.CONFIG, environment={})
 
 
+def _result(folder: Path) -> dict[str, Any]:
+    saved = result.saved_report(folder)
+    for name, kinds in KINDS.items():
+        if name in saved and not isinstance(saved[name], kinds):
+            file = folder / run_folder.RESULT
+            raise DataError(f"{file} is damaged: {name} is {shortened(repr(saved[name]))}")
+    return saved
+
+
 def history_of(folder: Path) -> History:
     """Return the rows of metrics.jsonl, none without the file. A last line that is cut is left out."""
     file = folder / run_folder.METRICS_FILE
@@ -60,13 +78,21 @@ def history_of(folder: Path) -> History:
     rows: list[dict[str, Any]] = []
     for k, line in enumerate(lines):
         try:
-            found = dict(json.loads(line))
+            rows.append(_row(json.loads(line)))
         except (ValueError, TypeError) as error:
             if k == len(lines) - 1:
                 break  # the run was killed while it wrote
             raise DataError(f"{file}, line {k + 1}, is damaged: {error}") from error
-        rows.append({name: math.nan if value is None else value for name, value in found.items()})
     return History(rows)
+
+
+def _row(found: Any) -> dict[str, Any]:
+    """Return a row with NaN for null. Raises ValueError or TypeError for one that no training run writes."""
+    row = {name: math.nan if value is None else value for name, value in dict(found).items()}
+    for name, value in row.items():
+        if name != "recipe" and not is_number(value):
+            raise ValueError(f"{name} is {shortened(repr(value))}")
+    return row
 
 
 def courses_of(folder: Path, history: History, omitted: list[Omission]) -> tuple[MemberCourse, ...]:

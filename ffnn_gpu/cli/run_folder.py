@@ -1,6 +1,7 @@
 """The folder of one run and its files.
 
-config.toml                            every setting; `train --config` repeats the run
+config.toml                            every setting, and why the model was chosen, for --resume;
+                                       `train --config` repeats the run
 metrics.jsonl, history.csv             one row per epoch or member, written during the training run
 checkpoint/last.safetensors            for --resume
 checkpoint/best.safetensors            the network of the best epoch
@@ -19,6 +20,7 @@ study_….png                            what the study shows
 """
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -109,8 +111,8 @@ def study_to_resume(out: str | None) -> Path:
     return Path(out)
 
 
-def claim(config: TrainConfig, name: str, resume: bool) -> Path:
-    """Create or empty the run folder, write its config.toml, and return its path.
+def claim(config: TrainConfig, name: str, resume: bool, choice: str = "") -> Path:
+    """Create or empty the run folder, write its config.toml with the choice of a model, and return its path.
 
     If `out` is not set, the folder is runs/NAME-N with the first free N. `temporary.remove` removes the
     files of a new run until its training begins, also if a signal ends the process.
@@ -122,7 +124,7 @@ def claim(config: TrainConfig, name: str, resume: bool) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         if not resume:
             _empty(folder)
-        write_toml(located(config), folder / CONFIG)
+        write_toml(located(config), folder / CONFIG, choice)
     except BaseException:
         temporary.remove(folder)
         raise
@@ -181,6 +183,13 @@ def located(config: TrainConfig) -> TrainConfig:
 def model_to_resume(config: TrainConfig) -> str:
     """Return what the run to resume trains; "auto" if it is older than this setting."""
     return _saved_config(config).model
+
+
+def reason_to_resume(config: TrainConfig) -> str | None:
+    """Return why the run to resume has its model; None if it is older than this note."""
+    text = config_to_resume(config.out).read_text("utf-8", "replace")
+    found = re.search(r"^# model \w+, [^:\n]*: (.*)$", text, re.MULTILINE)
+    return found and found[1]
 
 
 def _saved_config(config: TrainConfig) -> TrainConfig:

@@ -69,6 +69,7 @@ def train(
     is_open, config = config.model == AUTO, with_model(config, choose())
     require_fitting(config, ranks.size)
     on_rank_zero(ranks, lambda: run_folder.require_usable(config, resume, overwrite))
+    reason = on_rank_zero(ranks, lambda: run_folder.reason_to_resume(config)) if resume else None
     rule, backend = optimizer_of(config), get_backend(ranks.device)
     training = read_for_all(ranks, config)
     data, columns, roles, table = training
@@ -86,6 +87,7 @@ def train(
     config, choice, split = split_as_decided(config, choose, data, task, roles)
     if is_open:
         announce(str(choice))
+    choice = choice if reason is None else choice._replace(reason=reason)
     require_known_labels(task, split)
     if table is not None and ranks.rank == 0:
         for line in messages.table_lines(table, columns, split.train, config):
@@ -104,7 +106,7 @@ def train(
         announce(constant)
     if config.early_stopping and split.validation is None:
         announce("no validation set: early stopping uses the training loss")
-    folder = Path(on_rank_zero(ranks, lambda: str(run_folder.claim(config, data.name, resume))))
+    folder = Path(on_rank_zero(ranks, lambda: str(run_folder.claim(config, data.name, resume, str(choice)))))
     try:
         if table is not None and ranks.rank == 0:
             rows.keep_in(folder)

@@ -171,10 +171,14 @@ def checked(settings: Mapping[str, Any], origin: str, strict: bool = True) -> di
     return {name: _convert(name, value, where, strict) for name, value in settings.items()}
 
 
-def write_toml(config: TrainConfig, path: str | Path) -> None:
-    """Write a file for --config, in one atomic step. Settings that are None are omitted: TOML has no null."""
+def write_toml(config: TrainConfig, path: str | Path, note: str = "") -> None:
+    """Write a file for --config, in one atomic step. Settings that are None are omitted: TOML has no null.
+
+    note: a line of its own, as a comment.
+    """
     settings = msgspec.to_builtins(config).items()
     text = tomli_w.dumps({name: value for name, value in settings if value is not None and name != "out"})
+    text = f"# {note}\n{text}" if note else text
     atomic_file.write(Path(path), f"# ffnn-gpu train --config THIS_FILE repeats the run\n{text}".encode())
 
 

@@ -1,7 +1,7 @@
 """A chart as an SVG element of a few kilobytes.
 
-Why a template of our own and not matplotlib: a learning curve takes 3 kB instead of 40, because text stays
-text; colours follow the light or dark page, which a picture cannot; and the report needs no extra.
+Why a template of our own and not matplotlib: a loss curve of 30 epochs takes 1.8 kB instead of 23 (14 with
+text as text); colours follow the light or dark page; and the report needs no extra.
 """
 
 import math

@@ -93,7 +93,7 @@ def status_of(record: Record) -> str:
         return f"Not finished: there is no result.json. The history has {done}."
     if signal := result.get("interrupted"):
         return f"Interrupted by {signal} after {_extent(record)}."
-    if "epochs" in result and result["epochs"] < result["epochs_asked"]:
+    if result.get("epochs", 0) < result.get("epochs_asked", 0):
         best = f"; the best was epoch {result['best_epoch']}" if result.get("best_epoch") else ""
         return f"Stopped early after {_extent(record)}{best}."
     if search := result.get("search"):
@@ -108,7 +108,8 @@ def _extent(record: Record) -> str:
         early = found["stopped_early"]
         asked = f"{len(found['members'])} of {counted(found['members_asked'], 'member')}"
         return asked + f", {early} of them stopped early" * bool(early)
-    return f"{result['epochs']} of {counted(result['epochs_asked'], 'epoch')}"
+    asked = result.get("epochs_asked", len(record.history))
+    return f"{result.get('epochs', len(record.history))} of {counted(asked, 'epoch')}"
 
 
 def costs_of(record: Record) -> tuple[tuple[str, str], ...]:

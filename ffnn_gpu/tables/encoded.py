@@ -67,6 +67,7 @@ class EncodedTable:
             size = len(self.table) * len(encoding.outputs) * np.dtype(dtype).itemsize
             made = self._mapped(encoding, np.dtype(dtype), key) if size > MAPPED else None
             self._last = key, encoding.encode(self.table, dtype, self.skip) if made is None else made
+            self.table.kept.clear()  # the matrix takes the place of the cells
         return self._last[1]
 
     def _mapped(self, encoding: Encoding, dtype: np.dtype[Any], key: str) -> HostArray:

@@ -49,10 +49,9 @@ def read_many(
     parts = [read(paths[0], dialect, known, scratch, connection)]
     first = parts[0]
     lengths = [len(first)]
-    alike = dialect
+    alike = replace(first.dialect or dialect, encoding=dialect.encoding, decimal=dialect.decimal)
     if first.dialect is not None:
-        own = {"encoding": dialect.encoding, "decimal": dialect.decimal, "usual": first.decimal}
-        alike = replace(first.dialect, **own)
+        alike = replace(alike, usual=first.decimal)
     connection.execute(f"ALTER TABLE {CELLS} RENAME TO {WHOLE}")
     for path in paths[1:]:
         parts.append(read(path, alike, first.names, scratch, connection))

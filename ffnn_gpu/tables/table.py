@@ -26,6 +26,7 @@ CELLS = "cells"  # the table in the database
 MISSING = -1  # code of a missing cell
 MAX_LISTED_NAMES = 10
 TOGETHER = 50  # columns of one query
+KEPT = 1 << 27  # bytes of values that are not fetched again
 
 Codes = NDArray[np.signedinteger[Any]]
 Floats = NDArray[np.float64]
@@ -56,6 +57,7 @@ class Table:
         bring_text: puts the text of such a column into the database.
         zoned: the columns of times whose source has a time zone; they are in UTC.
         days: {column of times: whether all of them are at midnight} of the columns that were checked.
+        kept: {SQL expression: its values} that were asked for and fit in KEPT bytes.
     """
 
     source: str
@@ -76,6 +78,7 @@ class Table:
     bring_text: Callable[[int], None] = lambda column: None
     zoned: frozenset[int] = frozenset()
     days: dict[int, bool] = field(default_factory=dict)
+    kept: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self._rows if self.rows is None else len(self.rows)
@@ -205,11 +208,35 @@ class Table:
         """
         found: dict[str, Floats] = {}
         for relation, some in self._relations(expressions):
-            asked = ", ".join(f"coalesce({v}, 'nan'::DOUBLE) AS v{k}" for k, v in enumerate(some.values()))
+            asked = {each: f"coalesce({value}, 'nan'::DOUBLE)" for each, value in some.items()}
+            values = self._fetched([*asked.values()], relation)
+            found |= {each: np.asarray(values[value], np.float64) for each, value in asked.items()}
+        return found
+
+    def _fetched(self, values: Sequence[str], relation: str) -> dict[str, NDArray[Any]]:
+        """Return columns of a relation for the rows that are read.
+
+        Why the values of all rows are kept: the encoders are fitted to them, and then the same are encoded.
+        """
+        rows = slice(None) if self.rows is None else slice(self.rows.start, self.rows.stop)
+        known = {value: self.kept.get(f"{relation} {value}") for value in values}
+        found = {value: kept[rows] for value, kept in known.items() if kept is not None}
+        lacking = [value for value in values if value not in found]
+        if lacking:
+            asked = ", ".join(f"{value} AS v{k}" for k, value in enumerate(lacking))
             query = f"SELECT {asked} FROM {relation} WHERE {self._rows_read}"
             columns = self.connection.cursor().execute(query).fetchnumpy()
-            found |= {each: np.asarray(columns[f"v{k}"], np.float64) for k, each in enumerate(some)}
+            found |= {
+                value: self._remembered(columns[f"v{k}"], value, relation) for k, value in enumerate(lacking)
+            }
         return found
+
+    def _remembered(self, column: NDArray[Any], value: str, relation: str) -> NDArray[Any]:
+        """Return a column that was fetched; keep it if it holds all rows and there is room."""
+        if self.rows is None and sum(each.nbytes for each in [*self.kept.values(), column]) <= KEPT:
+            self.kept[f"{relation} {value}"] = column
+            column.flags.writeable = False
+        return column
 
     def integers(self, expression: str) -> Codes:
         """Return the values of an SQL expression that is an integer for each row."""
@@ -279,8 +306,10 @@ class Table:
         if cells is None:
             cells = self._define(cursor, column)
         relation, value = self.computed.get(code, (CELLS, code))
-        query = f"SELECT {value} AS v FROM {relation} WHERE {self._rows_read}"
-        return cursor.execute(query).fetchnumpy()["v"], cells
+        if relation == CELLS:  # only this cursor knows the type
+            query = f"SELECT {value} AS v FROM {relation} WHERE {self._rows_read}"
+            return cursor.execute(query).fetchnumpy()["v"], cells
+        return self._fetched([value], relation)[value], cells
 
     def _define(self, cursor: Any, column: int) -> list[str]:
         """Give a cursor the type that `_code` of a column uses; return the column's cells."""

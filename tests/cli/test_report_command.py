@@ -3,10 +3,11 @@
 import json
 import os
 import shutil
-import subprocess
+import signal
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -14,7 +15,10 @@ from click.testing import CliRunner
 from ffnn_gpu.cli import record, result
 from ffnn_gpu.cli.commands import main
 from ffnn_gpu.cli.record import history_of
+from ffnn_gpu.cli.report_command import after_training
+from ffnn_gpu.cli.settings import resolve, write_toml
 from ffnn_gpu.errors import DataError
+from ffnn_gpu.estimators.model import Model
 from tests.report.reader import exact, read, section
 
 RNG = np.random.default_rng(3)
@@ -41,9 +45,14 @@ def folder(trained, tmp_path, monkeypatch):
     shutil.copytree(trained, tmp_path / "copy")
     monkeypatch.setattr(result, "_draw_plots", lambda *given: None)
     monkeypatch.chdir(tmp_path / "copy")
-    config = Path("run/config.toml")
-    config.write_text(config.read_text("utf-8").replace(str(trained), os.getcwd()), "utf-8")
+    change("run", data=os.path.abspath("rows.npy"))
     return tmp_path / "copy"
+
+
+def change(name, **settings):
+    """Change settings in the config.toml of a run."""
+    file = Path(name, "config.toml")
+    write_toml(msgspec.structs.replace(resolve({}, file=file, environment={}), **settings), file)
 
 
 def run(*words):
@@ -81,8 +90,7 @@ def test_output_goes_where_it_is_told(folder):
 
 def test_comparison_of_two_runs(folder):
     shutil.copytree("run", "other")
-    config = Path("other/config.toml")
-    config.write_text(config.read_text("utf-8").replace("seed = 0", "seed = 1"), "utf-8")
+    change("other", seed=1)
     done = run("compare", "run", "other", "--device", "numpy")
     assert done.exit_code == 0 and done.stdout.startswith("report comparison.html (")
     tree = read(Path("comparison.html").read_text("utf-8"))
@@ -148,11 +156,28 @@ def test_wrong_words_are_refused_in_a_sentence(folder, words, code, complaint):
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize(("name", "content"), [("result.json", "{"), ("config.toml", "epochs = 'many'")])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("result.json", "{"),
+        ("result.json", '{"test": 5}'),
+        ("result.json", '{"epochs": "<b>"}'),
+        ("config.toml", "epochs = 'many'"),
+        ("metrics.jsonl", '{"epoch": "first"}\n{"epoch": 2}'),
+        ("metrics.jsonl", '[1, 2]\n{"epoch": 2}'),
+    ],
+)
 def test_damaged_files_are_named(folder, name, content):
     Path("run", name).write_text(content, "utf-8")
     done = run("report", "run")
     assert done.exit_code in (2, 3) and name in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_result_of_an_earlier_version_is_enough(folder):
+    Path("run/result.json").write_text('{"test": {"accuracy": 0.5, "loss": null}}', "utf-8")
+    assert run("report", "run").exit_code == 0
+    results = section(read(Path("run/report.html").read_text("utf-8")), "results")
+    assert exact(results.all("table")[0]) == [0.5] and "Finished: 2 of 2 epochs." in results.text
 
 
 def test_history_that_is_cut_ends_before_its_last_line(folder):
@@ -166,37 +191,32 @@ def test_history_that_is_cut_ends_before_its_last_line(folder):
 
 
 def test_data_that_can_be_read_once_is_not_read_again(folder, monkeypatch):
-    config = Path("run/config.toml")
-    config.write_text(config.read_text("utf-8").replace(f"{os.getcwd()}/rows.npy", "-"), "utf-8")
+    change("run", data="-")
     monkeypatch.setattr(record, "read_again", lambda *given: pytest.fail("standard input was read"))
     done = run("report", "run")
     assert done.exit_code == 0 and "the data came from -, which can be read only once" in done.stderr
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pipe that its reader closes")
-def test_reader_that_closes_the_pipe_is_no_error(folder):
-    program = [sys.executable, "-m", "ffnn_gpu", "report", "run", "--output", "-", "--quiet"]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        process.stdout.close()
-        assert process.stderr.read() == b"" and process.wait(60) == 0
+def test_reader_that_closes_the_pipe_is_no_error(folder, monkeypatch, capfd):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        with pytest.raises(SystemExit) as end:
+            main(["report", "run", "--output", "-", "--quiet"])
+    assert not end.value.code and capfd.readouterr() == ("", "")
 
 
-def test_interrupted_run_gets_no_report(folder, monkeypatch):
-    monkeypatch.setattr("ffnn_gpu.cli.train.fit_model", interrupted(monkeypatch))
-    done = run("train", "rows.npy", *FAST[:-3], *FAST[-2:], "--out", "cut", "--report")
-    assert done.exit_code == 130 and not Path("cut/report.html").exists()
-    assert "no report of an interrupted run; write one by `ffnn-gpu report cut`" in done.stderr
-    assert run("report", "cut").exit_code == 0
-    assert "Interrupted by SIGINT after 2 of 2 epochs" in Path("cut/report.html").read_text("utf-8")
-
-
-def interrupted(monkeypatch):
-    """Return fit_model whose history says that Ctrl-C has ended it."""
-    from ffnn_gpu.estimators.recipe import fit_model
-
-    def fit(*given, **more):
-        history = fit_model(*given, **more)
-        history.interrupted = 2
-        return history
-
-    return fit
+def test_interrupted_run_gets_no_report_until_it_is_asked_for(folder):
+    saved = json.loads(Path("run/result.json").read_text("utf-8")) | {"interrupted": "SIGINT"}
+    history = history_of(Path("run"))
+    history.interrupted = signal.SIGINT
+    done, lines = result.Result(Path("run"), Model.load("run", "numpy"), history, saved), []
+    Path("run/report.html").unlink()
+    after_training(resolve({}, file="run/config.toml", environment={}), done, lines.append)
+    assert lines == ["no report of an interrupted run; write one by `ffnn-gpu report run`"]
+    assert not Path("run/report.html").exists()
+    Path("run/result.json").write_text(json.dumps(saved), "utf-8")
+    assert run("report", "run").exit_code == 0
+    assert "Interrupted by SIGINT after 2 of 2 epochs." in Path("run/report.html").read_text("utf-8")

@@ -63,3 +63,11 @@ def test_rows_of_one_day_stay_together():
 def test_equal_rows_cannot_be_cut_in_order():
     with pytest.raises(DataError, match="one part would be empty"):
         order_split(np.ones(10), 0.2)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_class_within_one_group_keeps_its_rows_in_train(seed):
+    """With most rows in test, the shares of the classes alone would move that group."""
+    groups, y = np.repeat(np.arange(6), 10), np.repeat([1, 0], [10, 50])
+    train, _ = group_split(groups, 0.7, seed, y)
+    assert {*y[train].tolist()} == {0, 1}

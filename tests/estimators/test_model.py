@@ -118,6 +118,24 @@ def test_constant_column_contributes_nothing_whatever_its_value(tmp_path):
     assert Standardizer.from_json(older).constant == ()
 
 
+@pytest.mark.parametrize("limit", [None, 0.9])
+def test_rows_in_files_have_the_outputs_of_the_same_rows_in_memory(tmp_path, limit):
+    x = np.column_stack([X[:, 0], np.full(4, 7.0), X[:, 2]])
+    made = model()
+    made = Model(made.network, made.task, Standardizer.fit(x), limit=limit)
+    other = 3 * x + [1.0, 1e6, -1.0]  # also where the column was constant
+    np.save(tmp_path / "x.npy", other)
+    rows = npy_rows(tmp_path / "x.npy")
+    np.testing.assert_array_equal(made.outputs(rows), made.outputs(other))
+    assert made.evaluate(rows, Y) == made.evaluate(other, Y)
+    for given in (other, -other):
+        varying, fitted = given[:, [0, 2]], x[:, [0, 2]]
+        scaled = (varying - fitted.mean(axis=0)) / fitted.std(axis=0)
+        beyond = 0 if limit is None else (abs(scaled) > limit).sum()
+        assert made.count_cut(given) == beyond and (limit is None or (scaled < -limit).any())
+    assert made.count_cut(rows) == made.count_cut(other)
+
+
 def test_lists_are_rows_and_probabilities_come_alone():
     rows, made = X.tolist(), model()
     chances = made.probabilities(rows)

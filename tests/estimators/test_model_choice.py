@@ -31,7 +31,7 @@ OTHER = {
     "epochs": 3, "batch_size": 7, "accumulate": 2, "shard_optimizer": True, "batch_statistics": "local",
     "early_stopping": 3,
 }  # fmt: skip
-OF_AN_ENSEMBLE = {"preset": "fast", "time_limit": "60"}
+OF_AN_ENSEMBLE = {"preset": "fast", "metric": "auc", "time_limit": "60"}
 
 
 def test_every_setting_has_a_model():

@@ -7,6 +7,7 @@ import pytest
 from ffnn_gpu import Network
 from ffnn_gpu.errors import CheckpointError, ConfigurationError, DataError
 from ffnn_gpu.estimators.task import DEFAULT_METRICS, TASK_LOSSES, TASK_METRICS, Task
+from ffnn_gpu.evaluation.evaluate import metric_name
 from ffnn_gpu.evaluation.metrics import METRICS
 from ffnn_gpu.nn.losses import standard as losses
 
@@ -175,3 +176,27 @@ def test_unknown_label_is_named():
 def test_task_reads_as_a_sentence():
     assert str(Task.of(SPECIES)) == "multiclass classification, softmax_cross_entropy on 3 outputs"
     assert str(Task.of(PRICES)) == "regression, mean_squared_error on 1 output"
+
+
+def test_metrics_of_a_regression_are_those_of_its_answers_within_the_limits():
+    y, outputs = np.array([1.0, 2.0, 3.0, 10.0]), np.array([[-5.0], [0.0], [0.3], [9.0]])
+    task = Task.of(y, "regression").with_units_of(y).with_limits_of(y)
+    answers = task.decode(outputs)
+    assert answers.min() == 1 and answers.max() == 10
+    for metric in task.metrics(("rmse", "mae", "r2", "mse")):
+        expected = METRICS[metric_name(metric)](y, answers)
+        assert metric(task.encode(y), outputs) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+@pytest.mark.parametrize("on_probabilities", [False, True])
+def test_likeliest_column_of_the_probabilities_is_the_answer(kind, on_probabilities):
+    task = Task.of(ALL[kind], loss=TASK_LOSSES[kind][on_probabilities])
+    outputs = np.random.default_rng(0).uniform(0.05, 0.95, (40, task.outputs))
+    if task.outputs > 1:
+        outputs /= outputs.sum(axis=1, keepdims=True)
+    outputs = outputs if on_probabilities else np.log(outputs / (1 - outputs) ** (task.outputs == 1))
+    found, answers = task.probabilities(outputs), task.decode(outputs)
+    assert {*answers} == {*task.labels.classes}
+    np.testing.assert_array_equal(np.array(task.columns)[found.argmax(axis=1)], answers)
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-12)

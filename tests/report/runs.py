@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from ffnn_gpu.cli import result
 from ffnn_gpu.cli.commands import main
 from ffnn_gpu.estimators.tabular.recipes import PRESETS, Plain, Preset
+from ffnn_gpu.tables import answers
 
 RNG = np.random.default_rng(5)
 HOSTILE = '<script>alert("1")</script>'
@@ -55,7 +56,8 @@ def write_data():
     label = np.where(x[:, 0] > 0, *LABELS)
     write("two.csv", ["a<b>&", f"{HOSTILE} {'long ' * 30}", "<i>kind</i>"], x[:, 0], color, label)
     price = (3 * x[:, 0] + x[:, 1] + 40).round(3)
-    write("wide.csv", [*(f"x{k}" for k in range(60)), "price"], *x.T, price)
+    columns = {f"x{k}": x[:, k] for k in range(60)} | {"price": price}
+    answers.write(Path("wide.parquet"), columns, ".parquet")  # typed: read in half the time of text
     write("price.csv", ["a", "b", "price"], x[:, 0], x[:, 1], price)
     write("several.csv", ["a", "b", "u", "v"], x[:, 0], x[:, 1], price, (x[:, 1] * 1e6).round(1))
     code = np.repeat(np.arange(50), 8)
@@ -79,7 +81,7 @@ def make(folder):
         patch.setitem(PRESETS, "good", TINY)
         write_data()
         train("two.csv", "--out", "two")
-        train("wide.csv", "--out", "wide")
+        train("wide.parquet", "--out", "wide")
         train("fifty.csv", "--out", "fifty")
         train("several.csv", "--target", "u,v", "--task", "regression", "--out", "several")
         train("labels.npz", "--out", "labels")

@@ -32,6 +32,10 @@ WELL = {
         "print('test accuracy 0.9812 on 3000 images after 4.5 s of training, 0.3 s a…\\n98 % after 2.5 s')"
     ),
 }
+WELL["ffnn_gpu"] = (
+    "import json; folder = argv[argv.index('--out') + 1]; os.mkdir(folder); "
+    "open(folder + '/result.json', 'w').write(json.dumps({'test': {'accuracy': 0.98}}))"
+)
 STAND_IN = f"""#!{sys.executable} -SE
 import os, sys, time
 from sys import argv
@@ -89,9 +93,8 @@ def prove(steps, tmp_path, monkeypatch):
 
 
 def write(path, actions):
-    order = sorted(
-        actions, key=lambda name: name == "pytest"
-    )  # "pytest" is in compute-sanitizer's command too
+    # "pytest" is in compute-sanitizer's command and in temporary paths, "ffnn_gpu" may be in a script's path
+    order = sorted(actions, key=lambda name: {"ffnn_gpu": 1, "pytest": 2}.get(name, 0))
     path.write_text(STAND_IN.replace("{actions!r}", repr({name: actions[name] for name in order})))
     path.chmod(0o755)
 
@@ -101,7 +104,7 @@ def outcomes(report):
 
 
 ALL_WELL = {"wheels": "not run"} | dict.fromkeys(
-    ("machine", "quick", "parity", "sanitizer", "benchmark", "mnist"), "passed"
+    ("machine", "quick", "parity", "sanitizer", "benchmark", "mnist", "tables"), "passed"
 )
 
 
@@ -161,6 +164,10 @@ FAULTS = {
         {"train_mnist": "sys.exit('no data')"}, "mnist", "float32: exit code 1: no data"),
     "an MNIST script without an accuracy": (
         {"train_mnist": "print('done')"}, "mnist", "float32: .* no accuracy"),
+    "a table that cannot be trained on": ({"ffnn_gpu": "sys.exit('no')"}, "tables", "cuda: exit code 1: no"),
+    "another accuracy on the GPU": (
+        {"ffnn_gpu": WELL["ffnn_gpu"].replace("0.98", "0.95 if 'cuda' in argv else 0.9")},
+        "tables", "0.95 on the GPU and 0.9 on the CPU"),
     "facts that are no JSON": ({"gpu_facts": "print('done')"}, "machine", "JSONDecodeError"),
     "facts that crash": ({"gpu_facts": "sys.exit('no cupy')"}, "machine", "exit code 1: no cupy"),
 }  # fmt: skip
@@ -179,7 +186,9 @@ def test_failing_step_stops_no_other_and_keeps_what_it_found(prove):
                "pytest": "report(case() + case('<failure/>')); sys.exit(1)",
                "racecheck": "sys.exit(86)", "benchmark": WELL["benchmark"] + "; sys.exit(1)"}  # fmt: skip
     _, report = prove(**failing)
-    assert outcomes(report) == dict.fromkeys(ALL_WELL, "failed") | {"wheels": "not run", "mnist": "passed"}
+    assert outcomes(report) == dict.fromkeys(ALL_WELL, "failed") | {
+        "wheels": "not run", "mnist": "passed", "tables": "passed"
+    }  # fmt: skip
     steps = report["steps"]
     assert (steps["parity"]["passed"], steps["parity"]["failures"]) == (1, ["tests.a::b"])
     assert steps["sanitizer"]["memcheck"]["passed"] == 1
@@ -241,9 +250,9 @@ def test_gpu_that_the_sanitizer_does_not_support_is_no_failure(prove):
 
 def test_steps_are_chosen(prove):
     _, report = prove("--only", "parity,benchmark")
-    assert outcomes(report) == ALL_WELL | dict.fromkeys(("quick", "sanitizer", "mnist"), "not run")
-    _, report = prove("--skip", "sanitizer,mnist")
-    assert outcomes(report) == ALL_WELL | dict.fromkeys(("sanitizer", "mnist"), "not run")
+    assert outcomes(report) == ALL_WELL | dict.fromkeys(("quick", "sanitizer", "mnist", "tables"), "not run")
+    _, report = prove("--skip", "sanitizer,mnist,tables")
+    assert outcomes(report) == ALL_WELL | dict.fromkeys(("sanitizer", "mnist", "tables"), "not run")
     with pytest.raises(SystemExit):
         prove("--only", "machine")
 

@@ -150,6 +150,12 @@ def test_flop_of_a_step_are_those_of_its_products():
         assert sum(launch.flop.get("bfloat16", 0) for launch in graph) == steps * want
 
 
+def test_products_of_tf32_have_a_rate_of_their_own():
+    for tf32, kind in ((True, "tf32"), (False, "float32")):
+        graph, _ = record(Case((20, 30, 10), 2**16, "float32"), tf32=tf32)
+        assert {name for launch in graph for name in launch.flop} == {kind}
+
+
 def test_capture_that_leaves_a_stream_unjoined_is_refused(cupy):
     main, side = cupy.cuda.Stream(), cupy.cuda.Stream()
     with main:

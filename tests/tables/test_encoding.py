@@ -418,3 +418,46 @@ def test_matrix_of_numbers_is_the_table_of_its_objects(dtype):
     for place in range(3):
         assert table.levels(place) == same.levels(place)
     np.testing.assert_array_equal(fitted(table).encode(table), fitted(same).encode(same))
+
+
+def test_values_that_were_fitted_are_not_fetched_again(monkeypatch):
+    rows = [f"{k / 8}" for k in range(40)], ["ab"[k % 2] for k in range(40)]
+    table = texts_table(x=rows[0], word=rows[1])
+    encoding = Encoding.fit(table, columns_of(table, Decisions(), Spelling()), np.arange(40))
+    assert len(table.kept) == 2
+    again = encoding.encode(table)
+    monkeypatch.setattr("ffnn_gpu.tables.table.KEPT", 0)
+    other = texts_table(x=rows[0], word=rows[1])
+    fitted = Encoding.fit(other, columns_of(other, Decisions(), Spelling()), np.arange(40))
+    assert not other.kept and fitted == encoding
+    np.testing.assert_array_equal(again, encoding.encode(other))
+    part = table.part(10, 25)
+    np.testing.assert_array_equal(encoding.encode(part), again[10:25])
+
+
+def test_values_that_are_computed_for_each_level_are_those_of_each_row(monkeypatch):
+    columns = {
+        "n": ["-0.0", "0", " 1.5", "1,500.25", "NA", None, "0.1", "1E-320"],
+        "t": [
+            "2024-01-01",
+            "2024-05-03 10:00",
+            "?",
+            None,
+            "2024-05-03T10:00:00.5",
+            "",
+            "2024-07-09",
+            "2023-01-01",
+        ],
+        "k": ["a", "b", "NA", None, "", "c", "a ", "b"],
+    }
+    found = []
+    for short in (0, 50_000):
+        monkeypatch.setattr(encoding_module, "SHORT", short)
+        table = texts_table(**{name: cells * 30 for name, cells in columns.items()})
+        encoding = Encoding.fit(table, columns_of(table, Decisions(), Spelling()), np.arange(240))
+        later = texts_table(**{name: cells[::-1] for name, cells in columns.items()})
+        matrices = [encoding.encode(each).tobytes() for each in (table, later)]
+        found.append((encoding.to_json(), matrices))
+        assert (len(table.computed) == 5) == (short == 0)  # codes of the numbers and times too
+    assert found[0] == found[1]
+    assert [encoder.kind for encoder in encoding.encoders] == ["number", "time", "category"]

@@ -62,3 +62,8 @@ def test_empty_arrays_are_equal_and_zero_equals_zero_only():
     assert_close(np.ones((0, 3)), np.ones((0, 3)), 0.0)
     assert_close([0.0], [0.0], 1e-3)
     assert difference([1e-30], [0.0], 1e-3).excess == np.inf
+
+
+def test_scale_of_an_error_is_what_is_wanted_and_not_what_came():
+    with pytest.raises(AssertionError, match="differs most at"):
+        assert_close(np.array([1e6, 0.0]), np.array([1.0, 0.0]), 1.0)

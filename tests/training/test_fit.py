@@ -1403,13 +1403,6 @@ def test_metric_that_the_validation_rows_do_not_define_is_refused():
 @pytest.mark.parametrize(
     ("loss", "outputs", "y", "metric", "message"),
     [
-        (
-            "softmax_cross_entropy",
-            2,
-            LABELS > 0,
-            "roc_auc",
-            r"y has shape \(\d+,\) and prediction \(\d+, 2\)",
-        ),
         ("mean_squared_error", 3, NUMBERS, "top_k_accuracy", "y must hold class indices 0 … 2|shape"),
         ("mean_squared_error", 1, NUMBERS[:, 0], "top_k_accuracy", "y must hold class indices"),
         ("binary_cross_entropy_with_logits", 2, NUMBERS[:, :2] > 0, "balanced_accuracy", r"labels \(n,\)"),

@@ -152,3 +152,21 @@ def test_the_epochs_that_could_be_kept_differ():
             found = {name: chosen(rows, name, 3) for name in SIGNS}
             assert len({*(best for best, _ in found.values()), EPOCHS - 1}) == 4, found
             assert min(epochs for _, epochs in found.values()) < EPOCHS
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_average_is_kept_if_an_evaluation_raises(error):
+    calls = []
+
+    def metric(y, prediction):
+        calls.append(len(calls) == 1)
+        if calls[-1]:
+            raise error
+        return 0.0
+
+    network, data = made(), (X, Y)
+    more = {"epochs": EPOCHS, "batch_size": BATCH, "validation": (XV, YV), "verbose": 0}
+    with pytest.raises(error):
+        fit(network, "softmax_cross_entropy", SGD(RATE, ema=0.6), data, metrics=metric, **more)
+    _, means, _ = simulated(0.6, False)
+    np.testing.assert_allclose(numbers(network), means[2 * STEPS - 1], rtol=1e-9, atol=1e-12)

@@ -48,9 +48,8 @@ WRITTEN = {
 }  # fmt: skip
 RULES = ("sgd", "rmsprop", "adagrad", "adam", "nadam", "lion")
 PASSED = ("run_step", "run_forward", "empty", "output", "constant", "batch_rows")
-OF_REFERENCE = ("copy", "write", "add", "running_statistics")  # array functions without a kernel of ours
-EVERYTHING = ((0, 2**64),)
 Extents = tuple[tuple[int, int], ...]  # of memory: (first address, address after the last byte)
+EVERYTHING: Extents = ((0, 2**64),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,30 +85,21 @@ class Branches:
 
     def run(self, name: str, operation: Callable[..., Any], *args: Any, **named: Any) -> Any:
         """Return operation(backend, …) of this name, issued on a suitable stream."""
-        backend = self.backend
-        reference = partial(getattr(Backend, name), backend, *args, **named)
-        if self._inside or name in PASSED:
-            try:
-                return operation(backend, *args, **named)
-            except NoKernelError:
-                return reference()
-        given = _bound(name, backend, args, named)
+        call = partial(operation, self.backend, *args, **named)
+        reference = partial(getattr(Backend, name), self.backend, *args, **named)
+        at_once = self._inside or name in PASSED
         try:
+            if at_once:
+                return call()
+            given, reads, writes = _bound(name, self.backend, args, named), EVERYTHING, EVERYTHING
             if name in RULES:
                 return self._update(operation, *given.values())
             if name in WRITTEN:
                 written = [given.get(each) for each in WRITTEN[name].split()]
-                call = reference if name in OF_REFERENCE else partial(operation, backend, *args, **named)
-                return self._issue(call, self._extents(given.values()), self._extents(written))
+                reads, writes = self._extents(given.values()), self._extents(written)
+            return self._issue(call, reads, writes)
         except NoKernelError:  # raised before anything is written
-            return self._issue(reference, EVERYTHING, EVERYTHING)
-        call = (
-            reference if operation is getattr(Backend, name) else partial(operation, backend, *args, **named)
-        )
-        try:
-            return self._issue(call, EVERYTHING, EVERYTHING)
-        except NoKernelError:
-            return self._issue(reference, EVERYTHING, EVERYTHING)
+            return reference() if at_once else self._issue(reference, EVERYTHING, EVERYTHING)
 
     def join(self) -> None:
         """Let the stream that captures wait for the others."""

@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ffnn_gpu.arrays.array_types import Array
-from ffnn_gpu.arrays.precision import wide
+from ffnn_gpu.arrays.precision import underflow_is_zero, wide
 from ffnn_gpu.backends.reference.updates import RATE, Update, rule
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of the quintic; chosen for the steepes
 ITERATIONS, SMALLEST_NORM = 5, 1e-7
 
 
+@underflow_is_zero
 def muon(
     self: "Backend", update: Update, m: Array, shape: tuple[int, int, int], momentum: float, nesterov: bool
 ) -> None:

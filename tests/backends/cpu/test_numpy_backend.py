@@ -58,6 +58,7 @@ PERIODIC = {"periodic", "periodic_backward", "cosines", "cosines_backward"}
 PIECEWISE = {"piecewise_linear", "piecewise_linear_backward"}
 TOGETHER = {"alone"}  # tests/estimators/tabular/test_fit_ensemble.py
 EXPORT = {"parts_of_sum"}  # tests/export/to_onnx/test_layers.py
+MUON = {"muon", "muon_direction", "muon_step", "orthogonalized"}  # tests/backends/reference/test_muon.py
 OF_TABLES = EMBEDDING | PER_COLUMN | PERIODIC | PIECEWISE
 ELSEWHERE = TOGETHER | EXPORT | ROWS_OF_DATA | RECORDED | SOFTMAX | POINTWISE | OF_TABLES
 COMPILED = (
@@ -66,6 +67,7 @@ COMPILED = (
     | ELSEWHERE
     | {"activate", "average", "dropout", "dropout_mask", "gemm", "own_rule"}
     | {"squared_norm"}
+    | MUON
 )
 SHAPES = [(1, 1), (5, 3), (64, 130), (300, 7)]
 

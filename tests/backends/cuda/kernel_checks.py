@@ -267,12 +267,13 @@ def softmax_cross_entropy(case):
 
 
 def _whole_packs_of_classes(case):
-    """Rows that are whole packs of classes, with a label that is no class."""
+    """Rows that are whole packs of classes; on a GPU, with a label that is no class."""
     whole = copy.copy(case)
     whole.O = 8 * (case.O // 8 + 1)
     whole.__post_init__()
     z, y = whole.normal(whole.matrix, 3), whole.rng.integers(0, whole.O, whole.B).astype(np.int32)
-    y[whole.B // 2] = whole.O
+    if whole.backend.name.startswith("cupy"):  # a CPU refuses the label
+        y[whole.B // 2] = whole.O
     given = {"weight": whole.wide.uniform(whole.column), "class_weight": None, "label_smoothing": 0.0}
     K = max(whole.B * whole.O, 1024)
     whole.equal("softmax_cross_entropy", z=z, y=y, dz=whole.no_gradient(), K=K, **given)

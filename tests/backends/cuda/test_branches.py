@@ -56,12 +56,11 @@ def own_streams(monkeypatch):
     monkeypatch.setattr(Branches, "_stream", lambda self, needed, before: len(self._issued) % 64)
 
 
-def name(rule):
-    return type(rule).__name__
-
-
-@pytest.mark.parametrize("rule", RULES, ids=name)
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize(
+    ("dtype", "rule"),
+    [*(("bfloat16", rule) for rule in RULES), ("float32", RULES[1])],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
 def test_launches_that_touch_the_same_memory_are_ordered(dtype, rule, own_streams):
     graph, steps = record(Case(SMALL.widths, SMALL.B, dtype), MIXED, optimizer=rule)
     assert steps == 2 and len(graph) > 2 * 30
@@ -70,7 +69,9 @@ def test_launches_that_touch_the_same_memory_are_ordered(dtype, rule, own_stream
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("members", [None, 3])
-@pytest.mark.parametrize("loss", [SoftmaxCrossEntropy(), MeanOverRows("softmax_cross_entropy")], ids=name)
+@pytest.mark.parametrize(
+    "loss", [SoftmaxCrossEntropy(), MeanOverRows("softmax_cross_entropy")], ids=["plain", "over rows"]
+)
 def test_losses_of_packs_and_of_weighted_rows_are_ordered(loss, members, weighted, own_streams):
     graph, _ = record(SMALL, loss=loss, members=members, weighted=weighted)
     assert races(graph) == [] and (loss.reads_values or longest_chain(graph) < len(graph) / 1.2)

@@ -9,6 +9,7 @@ from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.estimators.tabular.criterion import Objective
 from ffnn_gpu.estimators.tabular.members import Plan, Rows, train_members
 from ffnn_gpu.estimators.tabular.recipes import RealMLP
+from ffnn_gpu.estimators.tabular.report import member_row
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.training.callbacks import Callback
 
@@ -62,4 +63,5 @@ def test_loss_of_a_member_is_without_label_smoothing(backend):
     p = 1 / (1 + np.exp(-backend.to_host(member.network.predict(X[HELD])).ravel()))
     wanted = -np.log(np.where(TRUTH == 1, p, 1 - p)).mean()
     assert member.loss == pytest.approx(wanted, rel=1e-9)
+    assert member_row(1, member)["val_loss"] == member.loss
     assert abs(member.loss - min(member.history["val_loss"])) > 1e-3  # the loss with smoothing

@@ -7,7 +7,7 @@ the threads wait for each other twice or three times in a step, not after each o
 Why one thread for a member: a small product takes less time than its threads wait for each other.
 
 Why the members of a lane use the same scratch memory: it stays in the second-level cache. One thread, 32
-members 20-64-64-1, batch 256: 138 µs of processor time per member and step with memory of its own, 124 so.
+members 20-64-64-1, batch 256: 138 µs of processor time per member and step with memory of its own, 120 so.
 """
 
 import math
@@ -55,12 +55,15 @@ class PackRecorder(Recorder):
     Attributes:
         losses_of_members: (R,), float64, what the members' losses write.
         lane_of: the lane of each member.
-        passes: the number of Togethers whose commands use the buffers of lanes; more than one is an error,
-            because each member finds there what the member before has left.
+        has_codes: whether each member reads codes of its own, whose commands may refuse them. No member then
+            begins its backward pass, which changes running statistics, before all have computed their loss.
+        passes: the number of Togethers whose commands use the buffers of lanes. If there are several, these
+            commands are useless: in the second one, each member finds the numbers of the lane's last member.
     """
 
     commands: list[Any]
     losses_of_members: HostArray
+    has_codes = False
 
     def __init__(self, R: int, *args: Any) -> None:
         super().__init__(*args)
@@ -98,6 +101,11 @@ class PackRecorder(Recorder):
         self.passes += any(member.uses_lanes for member in self.members)
         for member in self.members:
             member.begin()
+
+    def as_vector(self, values: list[Any]) -> Array:
+        if self.has_codes:
+            self.gather()
+        return super().as_vector(values)
 
     def _run(self, function: Any, operands: tuple[Any, ...], chunks: int) -> None:
         self.gather()

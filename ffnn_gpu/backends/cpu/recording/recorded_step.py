@@ -278,7 +278,11 @@ def _recorder(backend: Any, call: Call, vectors: tuple[Array, ...]) -> Recorder:
     known += [array for array in (params.shadow, params.loss_scale) if array is not None]
     settings = backend, params.compute_dtype, threads_of(backend), known, [x, y, weight, lr]
     R = len(network.members or ())
-    return PackRecorder(R, *settings) if R > 1 else Recorder(*settings)
+    if R < 2:
+        return Recorder(*settings)
+    recorder = PackRecorder(R, *settings)
+    recorder.has_codes = bool(network.levels) and x is not None and x.ndim == 3
+    return recorder
 
 
 def _run(recorder: Recorder, code: Code, call: Call, buffers: list[Any]) -> Any:

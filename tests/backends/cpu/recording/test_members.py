@@ -89,14 +89,15 @@ def test_wrong_value_of_one_member_changes_nothing(wrong):
     x[:, :, -1] = RNG.integers(0, 4, (R, B))
     ws = pack.workspace(B)
     train_step(pack, softmax_cross_entropy, ADAMW, x, y, ws)
-    before = pack.params.theta.copy()
+    before = [vector.copy() for vector in (pack.params.theta, pack.params.state)]
     if wrong == "class":
         y[3, 7] = 4
     else:
         x[3, 7, -1] = 4
     with pytest.raises(DataError, match="4"):
         train_step(pack, softmax_cross_entropy, ADAMW, x, y, ws)
-    assert (pack.params.theta == before).all() and pack.params.step[0] == 1
+    assert (pack.params.theta == before[0]).all() and (pack.params.state == before[1]).all()
+    assert pack.params.step[0] == 1
 
 
 def test_step_with_python_code_within_a_member_runs_unrecorded_and_says_why():
