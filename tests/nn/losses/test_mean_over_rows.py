@@ -72,8 +72,8 @@ def test_weights_count_in_batches_of_every_size(backend, batch_size):
 def trained(loss, w=WEIGHT, communicator=None, device="numpy", **more):
     made = network(device)
     history = fit(
-        made, loss, SGD(0.1), (X, CLASSES, w), epochs=2, batch_size=9, verbose=0,
-        communicator=communicator, class_weight={1: 3.0}, **more,
+        made, loss, SGD(0.1), (X, CLASSES, w), epochs=2, verbose=0,
+        communicator=communicator, class_weight={1: 3.0}, **{"batch_size": 9} | more,
     )  # fmt: skip
     return made.backend.to_host(made.params.theta), history["loss"]
 
@@ -95,6 +95,23 @@ def test_strict_device_which_refuses_waits_and_copies_has_the_same_numbers():
     loss = MeanOverRows("softmax_cross_entropy")
     for w in (WEIGHT, None):
         assert_same_training(trained(loss, w, device=StrictBackend()), trained(loss, w))
+
+
+def test_rank_without_rows_adds_nothing():
+    loss = MeanOverRows(SoftmaxCrossEntropy(0.1, (1, 2, 0)))
+    wanted = trained(loss, batch_size=2)
+    for found in on_ranks(3, lambda ranks: trained(loss, communicator=ranks, batch_size=2))[0]:
+        assert_same_training(found, wanted)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_loss_of_no_rows_is_zero(backend, case):
+    loss, y, w = CASES[case]
+    none = backend.zeros((0, 3), np.float64)
+    value = MeanOverRows(loss)(
+        backend, none, y[:0], backend.zeros((0, 3), np.float64), w if w is None else w[:0]
+    )
+    assert float(value) == 0
 
 
 class Own(Loss):
