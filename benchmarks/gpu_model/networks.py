@@ -52,12 +52,12 @@ class PaperNetwork(Network):
         """Leave θ as it is."""
 
 
-def record(case, layers=None, loss=None, optimizer=None, tf32=False, **settings):
+def record(case, layers=None, loss=None, optimizer=None, members=None, tf32=False, **settings):
     """Return (launches of one graph, steps in it) of the training run of a case."""
     with paper_cupy.installed() as cupy:
         backend = CupyBackend(tf32=tf32)
         layers = layers or [*(Dense(width, "relu") for width in case.widths[1:-1]), Dense(case.widths[-1])]
-        network = PaperNetwork(case.widths[0], layers, backend, case.dtype)
+        network = PaperNetwork(case.widths[0], layers, backend, case.dtype, members=members)
         run = _run(network, loss or SoftmaxCrossEntropy(), optimizer or Adam(), case, **settings)
         for _ in range(2):  # the second call is captured
             run.position = 0
@@ -65,10 +65,11 @@ def record(case, layers=None, loss=None, optimizer=None, tf32=False, **settings)
     return cupy.graphs[-1], backend.steps_per_launch(case.B)
 
 
-def _run(network, loss, optimizer, case, accumulate=1):
+def _run(network, loss, optimizer, case, accumulate=1, weighted=False):
     backend, rows = network.backend, case.B * network.backend.steps_per_launch(case.B)
     x, y = backend.empty((rows, case.widths[0]), case.dtype), backend.empty((rows,), np.int32)
-    data = Minibatches(backend, x, y, None, network.compute_dtype, Order(case.B, shuffle=False))
+    weight = backend.empty((rows,), np.float32) if weighted else None
+    data = Minibatches(backend, x, y, weight, network.compute_dtype, Order(case.B, shuffle=False))
     team = Team(DataParallel.of(None), network, optimizer, False)
     given = network, loss, optimizer, data, None, team, (), constant, []
     return TrainingRun(*given, epochs=1, accumulate=accumulate)

@@ -59,8 +59,8 @@ def scores(
 ) -> dict[str, float]:
     """The result of `evaluate`, from total = Σ N_i L_i, weight = Σ N_i and the network's outputs z (n, O).
 
-    The metrics of this package weigh the rows as the loss does, and are NaN, as the loss is, if an output is;
-    a function of the user takes (y, prediction).
+    The metrics of this package weigh the rows as the loss does, and are NaN, as the loss is, if an output or
+    probability is; a function of the user takes (y, prediction).
     """
     row = {"loss": total / weight if weight else 0.0}
     decisions = loss.decide(z)
@@ -72,7 +72,7 @@ def scores(
         read = _read_by(metric, loss, y, z) if _plain(metric) in READERS_OF_SCORES else decisions
         is_ours = better(metric) is not None
         takes_them = is_ours and "sample_weight" not in getattr(metric, "keywords", ())
-        undefined = is_ours and np.isnan(z).any()
+        undefined = is_ours and (np.isnan(z).any() or np.isnan(read).any())
         row[name] = np.nan if undefined else float(metric(y, read, **(weights if takes_them else {})))
     return row
 

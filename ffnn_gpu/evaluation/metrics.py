@@ -12,14 +12,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ffnn_gpu.arrays.array_types import HostArray
-from ffnn_gpu.arrays.precision import underflow_is_zero
-from ffnn_gpu.checks import look_up
-from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
+from ffnn_gpu.arrays.precision import is_floating, underflow_is_zero
+from ffnn_gpu.checks import look_up, require_positive_int
+from ffnn_gpu.errors import DataError, ShapeError
 
 __all__ = [
     "accuracy", "balanced_accuracy", "confusion_matrix", "f1_macro", "get_metric", "get_metrics", "log_loss",
     "mae", "mse", "precision_macro", "r2", "recall_macro", "rmse", "roc_auc", "top_k_accuracy",
 ]  # fmt: skip
+
+OF_ROUNDING = 0.01  # by which a probability may exceed 1: a mean in bfloat16 is wrong by 2⁻⁸
 
 Metric = Callable[..., float]  # (y, prediction), for the metrics here also sample_weight
 Weights = ArrayLike | None  # (n,) at least 0, not all 0; None if all rows weigh the same
@@ -120,8 +122,7 @@ def top_k_accuracy(y: ArrayLike, scores: ArrayLike, k: int = 5, sample_weight: W
 
     Raises DataError if k ≥ C, because all scores would then be right.
     """
-    if k < 1:
-        raise ConfigurationError(f"k is {k}; it must be at least 1")
+    require_positive_int("k", k)
     y, scores = _of_classes(y, scores)
     C = scores.shape[1]
     if k >= C:
@@ -143,9 +144,11 @@ def log_loss(y: ArrayLike, p: ArrayLike, sample_weight: Weights = None) -> float
         y: (n,) class indices in [0, C), or 0/1 (n, L), of which the mean over columns is taken.
         p: (n, C) probabilities; of one column (n,) or several (n, L), those of 1. One that is 0 counts as
             the distance from 1 to the next number of its type.
+
+    Raises DataError if p is not between 0 and 1, apart from rounding.
     """
     y, p = np.asarray(y), np.asarray(p)
-    if y.ndim == 1 and p.ndim == 2 and p.shape[1] > 1:
+    if _is_of_classes(y, p):
         y, p = _of_classes(y, p)
         right = p[np.arange(len(p)), y]
     else:
@@ -154,6 +157,11 @@ def log_loss(y: ArrayLike, p: ArrayLike, sample_weight: Weights = None) -> float
         if not ((y == 0) | (y == 1)).all():
             raise DataError(f"y must hold 0 and 1; it ranges from {y.min()} to {y.max()}")
         right = np.where(y == 1, p, 1 - p)
+    if p.min() < 0 or p.max() > 1 + OF_ROUNDING:
+        raise DataError(
+            f"p ranges from {p.min()} to {p.max()}; log_loss reads probabilities from 0 to 1, such as those "
+            "of a network with a cross-entropy as its loss"
+        )
     floor = np.finfo(p.dtype if p.dtype.kind == "f" else np.float64).eps
     return float(np.mean(_mean(-np.log(np.maximum(right, floor)), sample_weight)))
 
@@ -173,7 +181,7 @@ def roc_auc(y: ArrayLike, score: ArrayLike, sample_weight: Weights = None) -> fl
     Reference: Fawcett: An introduction to ROC analysis, Pattern Recognition Letters 27 (2006), section 7.
     """
     y, score = np.asarray(y), np.asarray(score)
-    if y.ndim == 1 and score.ndim == 2 and score.shape[1] > 1:
+    if _is_of_classes(y, score):
         return _auc_of_classes(*_of_classes(y, score), sample_weight)
     y, score = _aligned(y, score)
     if y.ndim == 2:
@@ -241,6 +249,11 @@ def _aligned(y: ArrayLike, prediction: ArrayLike) -> tuple[HostArray, HostArray]
     return y, prediction
 
 
+def _is_of_classes(y: HostArray, scores: HostArray) -> bool:
+    """Return whether these are class indices (n,) or (n, 1), with a column of scores for each class."""
+    return y.shape[1:] in ((), (1,)) and scores.ndim == 2 and scores.shape[1] > 1
+
+
 def _of_classes(y: ArrayLike, scores: ArrayLike) -> tuple[HostArray, HostArray]:
     """Return class indices (n,) and scores (n, C) as arrays, n > 0. Raises ShapeError or DataError."""
     y, scores = np.asarray(y).ravel(), np.asarray(scores)
@@ -251,7 +264,8 @@ def _of_classes(y: ArrayLike, scores: ArrayLike) -> tuple[HostArray, HostArray]:
     _check_scores(scores)
     C = scores.shape[1]
     if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= C:
-        raise DataError(f"y must hold class indices 0 … {C - 1}; it is {y.dtype} from {y.min()} to {y.max()}")
+        extent = f" from {y.min()} to {y.max()}" if y.dtype.kind in "iuf" else ""
+        raise DataError(f"y must hold class indices 0 … {C - 1}; it is {y.dtype}{extent}")
     return y, scores
 
 
@@ -305,6 +319,8 @@ def _weights(sample_weight: Weights, y: HostArray) -> HostArray | None:
 
 
 def _check_scores(scores: HostArray) -> None:
+    if scores.dtype.kind not in "iub" and not is_floating(scores.dtype):
+        raise DataError(f"scores have dtype {scores.dtype}; they must be real numbers")
     bad = np.argwhere(np.isnan(scores))
     if len(bad):
         raise DataError(f"{len(bad)} scores are NaN, the first in row {bad[0][0]}")

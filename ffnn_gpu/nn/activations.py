@@ -4,7 +4,8 @@ An activation is a name and two formulas for any array module `xp`.
 
 - φ′ is a function of the output a = φ(s) if possible, because a layer then need not store s. It is a function
   of s for gelu, silu and mish, which have `needs_input`.
-- φ and φ′ of a NaN are NaN. At a kink (relu at 0) φ′ is the left-hand derivative.
+- φ of a NaN is NaN, and so is φ′ unless it is constant by pieces. At a kink (relu at 0) φ′ is the left-hand
+  derivative.
 - φ and φ′ of ±∞ are their limits, and φ′ is finite for every finite number.
 - Every formula also accepts complex s with a tiny imaginary part, for the complex-step gradient checks.
 """

@@ -190,15 +190,15 @@ class Network:
 
     def member(self, r: int) -> "Network":
         """Return member r of a pack as a network of its own, with copies of its numbers."""
-        (own,) = chosen_members(self.members, [r])
+        chosen, (own,) = chosen_members(self.members, [r])
         layers = [with_rate(layer, own.dropout_factor) for layer in self.layers]
-        return self._with_copies(Network(self.n_in, layers, *self._settings(own.seed)), [r])
+        return self._with_copies(Network(self.n_in, layers, *self._settings(own.seed)), chosen)
 
     def select(self, chosen: Iterable[int]) -> "Network":
         """Return a pack of these members, with copies of their numbers and of the optimizers' vectors."""
-        own = chosen_members(self.members, chosen := [*chosen])
+        indices, own = chosen_members(self.members, chosen)
         settings = self._settings(own[0].seed)
-        return self._with_copies(Network(self.n_in, self.layers, *settings, own), chosen)
+        return self._with_copies(Network(self.n_in, self.layers, *settings, own), indices)
 
     def rows(self, x: Any) -> Rows:
         """Return x of any kind as Rows of the device, the host or files, uncopied; values are not checked."""

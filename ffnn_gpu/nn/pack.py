@@ -57,9 +57,9 @@ def members_of(given: int | Iterable[Member] | None, seed: int) -> tuple[Member,
         R: Any = given
         return tuple(Member((seed + r) % SEEDS) for r in range(R))
     members = tuple(given)
-    stray = next((member for member in members if not isinstance(member, Member)), None)
-    if stray is not None or not members:
-        shown = "an empty list" if not members else f"{stray!r} in the list"
+    strays = [member for member in members if not isinstance(member, Member)]
+    if strays or not members:
+        shown = f"{strays[0]!r} in the list" if strays else "an empty list"
         raise ConfigurationError(f"members is a number of networks, or a list of Member(seed=…), not {shown}")
     return members
 
@@ -79,16 +79,21 @@ def in_short(members: tuple[Member, ...], seed: int) -> str:
     return str(len(members)) if plain else repr([*members])
 
 
-def chosen_members(members: tuple[Member, ...] | None, chosen: Sequence[int]) -> list[Member]:
-    """Return the members with these indices. Raises ConfigurationError."""
+def chosen_members(
+    members: tuple[Member, ...] | None, chosen: Iterable[int]
+) -> tuple[list[int], list[Member]]:
+    """Return the indices of chosen members, and the members. Raises ConfigurationError."""
     if members is None:
         raise ConfigurationError("this network is no pack; create one with Network(…, members=R)")
-    if not chosen:
+    if not isinstance(chosen, Iterable):
+        raise ConfigurationError(f"select takes a list of members such as [0, 2], not {chosen!r}")
+    indices = list(chosen)
+    if not indices:
         raise ConfigurationError(f"no member is chosen; choose some of 0 to {len(members) - 1}")
-    for r in chosen:
+    for r in indices:
         if not is_whole(r) or not 0 <= r < len(members):
             raise ConfigurationError(f"there is no member {r!r}; there are 0 to {len(members) - 1}")
-    return [members[r] for r in chosen]
+    return indices, [members[r] for r in indices]
 
 
 def with_rate(layer: Layer, factor: float) -> Layer:

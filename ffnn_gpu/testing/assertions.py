@@ -93,7 +93,7 @@ def check_gradients(
     network, loss = as_network(subject, x), get_loss(loss) if isinstance(loss, str) else loss
     network = network.to(network.backend)
     method, found = _against_oracle(network, loss, x, y, sample_weight, relative)
-    if sample_weight is None and len(x):
+    if sample_weight is None and np.size(x):
         found += _weighted(network, loss, x, y, relative)
     return Report(method, tuple(found)).checked()
 
@@ -180,7 +180,7 @@ def _weighted(network: Network, loss: Loss, x: Array, y: Array, relative: float 
     backend, B = network.backend, np.shape(x)[-2]
     z = backend.to_host(network.forward(backend.asarray(x, network.compute_dtype), network.workspace(B)))
     outputs = Network(network.widths[-1], [], backend, network.dtype, members=network.members)
-    weight = np.random.default_rng(0).uniform(0.5, 1.5, B).astype(network.dtype)
+    weight = np.random.default_rng(0).uniform(0.5, 1.5, (B,)).astype(network.dtype)
     try:
         _, found = _against_oracle(outputs, loss, np.array(z, network.dtype), y, weight, relative)
     except NotImplementedError:  # the loss says that it takes no weights
@@ -207,4 +207,4 @@ def _with_room(
 
 def _tolerance(kind: str, network: Network, x: Array) -> float:
     weights = sum(len(slot.shape) > 1 for slot in network.params.slots)
-    return tolerance(kind, network.compute_dtype, max(*network.widths, len(x)), max(1, weights))
+    return tolerance(kind, network.compute_dtype, max(*network.widths, np.shape(x)[-2]), max(1, weights))

@@ -24,12 +24,16 @@ GRADIENT = "gradient of "
 
 
 def as_network(subject: Network | Layer, x: Array) -> Network:
-    """Return a network unchanged, or a layer as a float64 network on NumPy. Raises ConfigurationError."""
+    """Return a network unchanged, or a layer as a float64 network on NumPy.
+
+    Raises ConfigurationError, or ShapeError if x is no matrix; for a pack, it may have an axis of members.
+    """
+    in_front = len(subject.leading) if isinstance(subject, Network) else 0
+    if np.ndim(x) not in (2, 2 + in_front):
+        raise ShapeError(f"x has shape {np.shape(x)}; it must be a matrix (rows, columns)")
     if isinstance(subject, Network):
         return subject
     if isinstance(subject, Layer):
-        if np.ndim(x) != 2:
-            raise ShapeError(f"x has shape {np.shape(x)}; it must be a matrix (rows, columns)")
         return Network(np.shape(x)[1], [subject], "numpy", "float64")
     raise ConfigurationError(f"subject must be a Network or a layer such as Dense(10), not {subject!r}")
 

@@ -19,6 +19,7 @@ import numpy as np
 from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.arrays.precision import eps
 from ffnn_gpu.backends import Backend
+from ffnn_gpu.backends.reference.members import stacked
 from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.testing.derivatives import Numbers
@@ -80,7 +81,7 @@ class _DisturbedLayer:
 
     def forward(self, backend: RoundingBackend, p: Any, x: Array, buf: Any) -> Array:
         a = self.layer.forward(backend, p, x, buf)
-        if a is not None and not np.may_share_memory(a, x):
+        if a is not None and not np.may_share_memory(stacked(a), stacked(x)):
             backend.disturb(a)
         return a
 

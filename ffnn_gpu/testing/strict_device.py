@@ -110,6 +110,16 @@ class StrictModule:
         finally:
             self._state().steps -= 1
 
+    @contextlib.contextmanager
+    def outside_steps(self) -> Iterator[None]:
+        """Allow waiting and copying within this context, as in the first call of a step on a GPU."""
+        state = self._state()
+        steps, state.steps = state.steps, 0
+        try:
+            yield
+        finally:
+            state.steps = steps
+
     # ---- restrictions
 
     def synchronize(self) -> None:
@@ -318,6 +328,11 @@ class StrictBackend(Backend):
 
     def asarray(self, array: Any, dtype: DTypeLike | None = None) -> Array:
         return super().asarray(array if self.owns(array) else np.asarray(array), dtype)
+
+    def constant(self, values: tuple[float, ...], dtype: Any) -> Array:
+        # Why here: a GPU captures the second call of a step, and the first one has moved the constants.
+        with self.xp.outside_steps():
+            return super().constant(values, dtype)
 
     def to_host(self, array: Array) -> HostArray:
         host: HostArray = self.xp.asnumpy(array)

@@ -156,13 +156,13 @@ class TrainingRun(Run):
             self.network.backend.write(factor, 0, 1.0)
 
     def _is_ours(self) -> bool:
-        """Return whether a step is code of this package alone, which touches arrays by operations alone."""
+        """Return whether a step touches arrays by operations alone: it runs no code of a user's own."""
         parts = *all_layers(self.network.layers), self.loss, self.optimizer, self._step
         package = __name__.partition(".")[0]
         ours = all(type(part).__module__.partition(".")[0] == package for part in parts)
-        # Sums over micro-batches, ranks or the members of a pack are written as arithmetic of arrays.
-        alone = self.accumulate == self.team.size == 1 and getattr(self.network, "members", None) is None
-        return ours and alone
+        # Sums over micro-batches or ranks are written as arithmetic of arrays.
+        alone = self.accumulate == self.team.size == 1
+        return ours and alone and not self.loss.reads_values
 
     def _steps(self, k: int, n: int) -> Any:
         """Do k updates on minibatches of n rows. Everything that differs between calls lies on the device."""

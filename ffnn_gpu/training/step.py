@@ -126,8 +126,12 @@ def all_layers(layers: Iterable[Layer]) -> Iterator[Layer]:
 
 
 def loss_of_run(network: Network, value: Array) -> Array:
-    """Return the loss of a step; of a pack the mean of its members' losses."""
-    return value if network.members is None else network.backend.total(value) / len(network.members)
+    """Return the loss of a step; of a pack the mean of its members' losses, by operations alone."""
+    if network.members is None:
+        return value
+    backend, share = network.backend, 1 / len(network.members)
+    mean = backend.empty((1,), "float64")
+    return backend.scaled(backend.total(value).reshape(1), backend.constant((share,), "float64"), mean)[0]
 
 
 class Step:

@@ -189,3 +189,14 @@ def test_memory_mapped_rows_are_never_copied_whole_by_evaluation(tmp_path, store
     finally:
         tracemalloc.stop()
     assert peak < x.nbytes / 2
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_metrics_of_probabilities_are_nan_as_the_loss_is(backend, value):
+    network = Network(4, [Dense(3)], backend, "float64")
+    numbers = network.params.to_host()
+    numbers["0.b"][1] = value
+    network.params.assign(numbers)
+    with np.errstate(invalid="ignore"):  # ∞ − ∞ of the reference
+        found = evaluate(network, softmax_cross_entropy, (X, Y), metrics=["log_loss", "roc_auc"])
+    assert all(np.isnan(each) for each in found.values())

@@ -305,6 +305,11 @@ def test_metric_of_no_rows_is_refused(name):
         ),
         (lambda: roc_auc([0, 1, 2], np.full((3, 3), 1 / 3), [1, 1, 0]), DataError, "y has none of class 2"),
         (lambda: log_loss([0, 2], [0.5, 0.5]), DataError, "y must hold 0 and 1; it ranges from 0 to 2"),
+        (lambda: log_loss([0, 1], [0.5, 7]), DataError, "p ranges from 0.5 to 7.0; .* from 0 to 1"),
+        (lambda: log_loss([0, 1], [[1, 0], [2, -1]]), DataError, "p ranges from -1 to 2; .* from 0 to 1"),
+        (lambda: log_loss(["a"], [[1, 0]]), DataError, "class indices 0 … 1; it is <U1"),
+        (lambda: log_loss([0], [["1", "0"]]), DataError, "scores have dtype <U1; .* real numbers"),
+        (lambda: log_loss([0, 1], [0.5j, 0]), DataError, "scores have dtype complex128"),
         (lambda: log_loss([0, 1], [[np.nan, 1], [0, 1]]), DataError, "1 scores are NaN, the first in row 0"),
         (lambda: top_k_accuracy([0], [[np.nan, 1]]), DataError, "1 scores are NaN, the first in row 0"),
         (
@@ -320,7 +325,9 @@ def test_metric_of_no_rows_is_refused(name):
         (lambda: top_k_accuracy([0, -1], np.eye(2)), DataError, "it is int64 from -1 to 0"),
         (lambda: top_k_accuracy([0.5, 0], np.eye(2)), DataError, "it is float64"),
         (lambda: top_k_accuracy([], np.empty((0, 2))), DataError, "no rows"),
-        (lambda: top_k_accuracy([0, 1], np.eye(2), k=0), ConfigurationError, "k is 0; it must be at least 1"),
+        (lambda: top_k_accuracy([0, 1], np.eye(2), k=0), ConfigurationError, "k must be a whole .*, not 0"),
+        (lambda: top_k_accuracy([0, 1], np.eye(2), k=1.5), ConfigurationError, "k must be a whole .* 1.5"),
+        (lambda: top_k_accuracy([0, 1], np.eye(2), k="2"), ConfigurationError, "k must be a whole .* '2'"),
         (lambda: top_k_accuracy([0, 1], np.eye(2), k=2), DataError, "k is 2 and there are 2 classes, so any"),
         (lambda: top_k_accuracy([0, 1], np.eye(2)), DataError, "k is 5 and there are 2 .* use k below 2"),
     ],
@@ -341,3 +348,10 @@ def test_metric_is_found_by_name_or_is_a_callable():
         get_metric("acuracy")
     with pytest.raises(ConfigurationError, match=r"no metric is called 'zzz'; there are accuracy, .*roc_auc"):
         get_metric("zzz")
+
+
+def test_probabilities_are_accepted_with_class_indices_as_a_column_and_with_rounding_errors():
+    p, y = np.array([[0.5, 0.25, 0.25], [0.0, 1 + 2**-8, 0.0], [0.0, 0.5, 0.5]]), np.array([0, 1, 2])
+    assert log_loss(y[:, None], p) == log_loss(y, p) == pytest.approx(np.log(4) / 3, abs=2**-8)
+    assert roc_auc(y[:, None], p) == roc_auc(y, p)
+    assert log_loss([1, 0], [1 + 2**-8, 0]) == pytest.approx(0, abs=2**-8)

@@ -49,6 +49,7 @@ from ffnn_gpu.nn.losses import Loss, get_loss
 from ffnn_gpu.nn.pack import Member
 from ffnn_gpu.optim import Optimizer
 from ffnn_gpu.testing import assert_parity, check_gradients
+from ffnn_gpu.testing.rounding import scatter
 
 SEED, B, R = 4, 11, 3
 RNG = np.random.default_rng(0)
@@ -158,6 +159,19 @@ def test_gradients_of_a_pack_are_the_slopes_of_its_losses_and_backends_agree(bac
     x, y = RNG.normal(size=(3, 2)), RNG.normal(size=(3, 2))
     assert check_gradients(pack, mean_squared_error, x, y).method == "complex step"
     assert_parity(pack, x, y, mean_squared_error, optimizer=AdamW(clip_norm=0.1))  # on a strict device too
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_gradients_of_rows_of_each_member_are_checked(dtype):
+    pack = Network(2, [LayerNorm(), Dense(2)], "numpy", dtype, members=2)
+    x, y = RNG.normal(size=(2, 3, 2)), RNG.normal(size=(2, 3, 2))
+    check_gradients(pack, mean_squared_error, x, y)
+    assert_parity(pack, x, y, mean_squared_error)
+    rooms = [scatter(each, mean_squared_error, x, y, None) for each in (pack, pack.to("numpy"))]
+    assert rooms[0] == rooms[1] and all(rooms[0].values())  # every tensor is rounded
+    for network, wrong in ((pack, x[None]), (pack, x[0, 0]), (pack.member(0), x)):
+        with pytest.raises(ShapeError, match="it must be a matrix"):
+            check_gradients(network, mean_squared_error, wrong, y)
 
 
 @pytest.mark.parametrize("rows", [3, 200])
@@ -326,6 +340,10 @@ def test_wrong_members_arrays_and_uses_are_refused(tmp_path):
         pack.member(2)
     with pytest.raises(ConfigurationError, match="no member is chosen"):
         pack.select([])
+    with pytest.raises(ConfigurationError, match=r"select takes a list of members such as \[0, 2\], not 1"):
+        pack.select(1)
+    with pytest.raises(ConfigurationError, match="not None in the list"):
+        Network(4, DENSE, members=[Member(1), None])
     with pytest.raises(ConfigurationError, match="this network is no pack"):
         pack.member(0).member(0)
     with pytest.raises(ConfigurationError, match="a pack of 2 networks cannot be exported"):

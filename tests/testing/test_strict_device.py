@@ -36,6 +36,7 @@ from ffnn_gpu import (
     train_step,
 )
 from ffnn_gpu.nn.activations import ACTIVATIONS
+from ffnn_gpu.nn.layers import Average, NTKDense
 from ffnn_gpu.nn.losses.standard import LOSSES
 from ffnn_gpu.optim.choice import OPTIMIZERS
 from ffnn_gpu.testing.strict_device import Refusal, StrictBackend, StrictModule
@@ -149,15 +150,28 @@ def test_steps_of_each_optimizer_equal_the_reference_bit_for_bit(rule, dtype):
 
 
 @pytest.mark.parametrize("y", [LABELS, np.eye(CLASSES)[LABELS]], ids=["classes", "distributions"])
-def test_class_weights_are_moved_to_the_device_before_the_steps(y):
+def test_class_weights_are_moved_to_the_device_once(y):
     loss = SoftmaxCrossEntropy(class_weight=(1.0, 2.0, 0.5))
     backend = StrictBackend()
-    z, classes = backend.asarray(np.ones((1, CLASSES), "f")), backend.asarray(np.zeros(1, int))
-    loss(backend, z, classes, checked=True)
-    loss.total_weight(backend, classes, None)
-    assert steps(backend, [Dense(CLASSES)], loss, SGD(), y) == steps(
-        Backend(), [Dense(CLASSES)], loss, SGD(), y
-    )
+    found = steps(backend, [Dense(CLASSES)], loss, SGD(), y)
+    assert found == steps(Backend(), [Dense(CLASSES)], loss, SGD(), y)
+    with backend.xp.within_a_step():
+        moved = backend.constant(loss.class_weight, np.float32)
+        assert backend.constant(loss.class_weight, np.float32) is moved
+        with pytest.raises(Refusal, match="a copy from the host within a step"):
+            backend.asarray(np.ones(3))
+
+
+@pytest.mark.parametrize("members", [None, 2])
+@pytest.mark.parametrize("layer", [Average([Dense(CLASSES)] * 2), NTKDense(CLASSES)], ids=["average", "ntk"])
+def test_fit_of_constants_equals_the_reference_bit_for_bit(layer, members):
+    found, x = [], np.random.default_rng(0).normal(size=(20, WIDTH))
+    for backend in (StrictBackend(), Backend()):
+        network = Network(WIDTH, [layer], backend, members=members)
+        loss = SoftmaxCrossEntropy(class_weight=(1.0, 2.0, 0.5))
+        history = fit(network, loss, SGD(), (x, np.arange(20) % CLASSES), epochs=2, batch_size=8, verbose=0)
+        found.append((history["loss"], backend.to_host(network.params.theta).tobytes()))
+    assert found[0] == found[1]
 
 
 # --- the whole library

@@ -3,7 +3,7 @@
 loss             the contract, and the cross-entropies over classes
 standard         elementwise formulas, and every loss by its name
 mean_over_rows   weights that are not normalized in each minibatch
-members          their arguments for a pack of networks
+members          losses of a pack of networks
 """
 
 from ffnn_gpu.nn.losses.loss import Loss, SoftmaxCrossEntropy

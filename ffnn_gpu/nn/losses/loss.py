@@ -36,7 +36,8 @@ class Loss:
     counts_rows: True if an int that `total_weight` returns is always the number of rows; then the total needs
         no sum over the ranks. False in a class that defines `total_weight` alone.
     reads_values: True if `value_and_gradient` computes with values that another operation returned. A
-        recording, which computes nothing, then calls it in each step.
+        recording, which computes nothing, then calls it in each step, a pack calls it for each member, and a
+        CUDA graph is a chain.
     """
 
     counts_rows: ClassVar[bool] = False
@@ -79,7 +80,7 @@ class Loss:
         if not checked:
             y, sample_weight = self.checked_arguments(backend, z, y, dz, sample_weight)
         if z.ndim == 3:
-            return self.value_and_gradient(*of_members(self, backend, z, y, dz, sample_weight))
+            return of_members(self, backend, z, y, dz, sample_weight)
         return self.value_and_gradient(backend, z, y, dz, sample_weight)
 
     def value_and_gradient(
@@ -217,9 +218,9 @@ class SoftmaxCrossEntropy(Loss):
         classes: HostArray = z.argmax(axis=1)
         return classes
 
-    @underflow_is_zero
+    @np.errstate(under="ignore", invalid="ignore")
     def probabilities(self, z: HostArray) -> HostArray:
-        """Return softmax(z) in float64."""
+        """Return softmax(z) in float64; a row with +∞ becomes NaN, as its loss."""
         p = z.astype(np.float64)
         p = np.exp(p - p.max(axis=1, keepdims=True))
         normalized: HostArray = p / p.sum(axis=1, keepdims=True)

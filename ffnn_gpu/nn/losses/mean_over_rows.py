@@ -45,8 +45,8 @@ class MeanOverRows(Loss):
     ) -> Array:
         value = self.of_weights.value_and_gradient(backend, z, y, dz, sample_weight)
         N, B = self.of_weights.total_weight(backend, y, sample_weight), len(z)
-        if isinstance(N, int) and N == B:
-            return value  # no weights
+        if B == 0 or (isinstance(N, int) and N == B):
+            return value  # no rows, as on a rank beyond the rows of a minibatch, or no weights
         factor = backend.constant((N / B,), np.float64) if isinstance(N, int) else (N / B).reshape(1)
         if dz is not None:
             backend.scaled(dz, factor, out=dz)  # ∂L/∂z = (Σ w / B) ∂(Σ w ℓ / Σ w)/∂z
@@ -63,3 +63,6 @@ class MeanOverRows(Loss):
 
     def decide(self, z: HostArray) -> HostArray:
         return self.of_weights.decide(z)
+
+    def probabilities(self, z: HostArray) -> HostArray:
+        return self.of_weights.probabilities(z)

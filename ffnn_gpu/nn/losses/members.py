@@ -1,4 +1,4 @@
-"""The arguments of a loss for the outputs z (R, B, O) of a pack.
+"""A loss of the outputs z (R, B, O) of a pack, and its arguments.
 
 Targets and weights are shared by all members, or they have an axis of R members in front: class indices (B,)
 or (R, B), other targets (B, O) or (R, B, O), weights (B,) or (R, B). For one output, targets are (B,) or
@@ -15,18 +15,29 @@ from ffnn_gpu.errors import ConfigurationError, ShapeError
 
 def of_members(
     loss: Any, backend: Backend, z: Array, y: Array, dz: Array | None, sample_weight: Array | None
-) -> tuple[Any, ...]:
-    """Return the arguments of `value_and_gradient` for all members. Raises ConfigurationError."""
+) -> Array:
+    """Return the members' losses (R,) and write their gradients to dz. Raises ConfigurationError."""
+    _require_ours(loss)
+    own = y.ndim == 3 or (y.ndim == 2 and y.shape != z.shape[1:])
+    weighted = sample_weight is not None and sample_weight.ndim == 2
+    operations = backend.pack(len(z))
+    w = Members(sample_weight) if weighted else sample_weight
+    packs = Members(z), Members(y) if own else y, None if dz is None else Members(dz), w
+    if not loss.reads_values:
+        return loss.value_and_gradient(operations, *packs)
+    each = ([member_of(array, r) for array in packs] for r in range(len(z)))
+    return backend.as_vector([loss.value_and_gradient(backend, *arrays) for arrays in each])
+
+
+def _require_ours(loss: Any) -> None:
+    """Raise ConfigurationError unless this loss and the one within it are of this package."""
     if not type(loss).__module__.startswith("ffnn_gpu."):
         raise ConfigurationError(
             f"a pack cannot compute {type(loss).__name__}, which is no loss of this package and may use "
             "arrays directly; use a loss of ffnn_gpu.losses, or train the networks one by one"
         )
-    own = y.ndim == 3 or (y.ndim == 2 and y.shape != z.shape[1:])
-    weighted = sample_weight is not None and sample_weight.ndim == 2
-    operations = backend.pack(len(z))
-    w = Members(sample_weight) if weighted else sample_weight
-    return operations, Members(z), Members(y) if own else y, None if dz is None else Members(dz), w
+    if hasattr(loss, "loss"):  # MeanOverRows
+        _require_ours(loss.loss)
 
 
 def checked_of_members(

@@ -20,7 +20,8 @@ class BestMembers(Monitor):
 
     A member is finished after `patience` epochs without a better value: its best epoch does not change any
     more. The run stops when all members are finished. So each member ends as a plain network does with
-    `early_stopping=patience`. None for no end before the last epoch.
+    `early_stopping=patience`. None for no end before the last epoch. A member without a finite value ends
+    with the parameters of the epoch after which it is finished.
     """
 
     patience: int | None = None
@@ -48,11 +49,12 @@ class BestMembers(Monitor):
         values = run.history.members[-1][self.column]
         is_first, gain = np.isnan(self.values), self.sign * (values - self.values)
         better = np.isfinite(values) & (is_first | (gain > self.min_delta)) & ~self.finished
-        if better.any():
+        kept = better | (is_first & ~self.finished)
+        if kept.any():
             with run.averaged():
                 now = run.network.params.to_host()
             for name, array in now.items():
-                self.kept.setdefault(name, array)[better] = array[better]
+                self.kept.setdefault(name, array)[kept] = array[kept]
         self.values = np.where(better, values, self.values)
         self.epochs_waited = np.where(better, 0, self.epochs_waited + 1)
         run.stop = run.stop or bool(self.finished.all())

@@ -31,6 +31,7 @@ from ffnn_gpu import (
 from ffnn_gpu.backends.cuda import branches, graphs
 from ffnn_gpu.backends.cuda.branches import LEAST_PIECE, STREAMS, Branches
 from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
+from ffnn_gpu.nn.losses import MeanOverRows, SoftmaxCrossEntropy
 from ffnn_gpu.testing.strict_device import OutOfMemoryError
 from tests.backends.cuda.fake_cupy import refusing
 
@@ -64,6 +65,16 @@ def test_launches_that_touch_the_same_memory_are_ordered(dtype, rule, own_stream
     graph, steps = record(Case(SMALL.widths, SMALL.B, dtype), MIXED, optimizer=rule)
     assert steps == 2 and len(graph) > 2 * 30
     assert races(graph) == [] and longest_chain(graph) < len(graph) - 10
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("members", [None, 3])
+@pytest.mark.parametrize(
+    "loss", [SoftmaxCrossEntropy(), MeanOverRows("softmax_cross_entropy")], ids=["plain", "over rows"]
+)
+def test_losses_of_packs_and_of_weighted_rows_are_ordered(loss, members, weighted, own_streams):
+    graph, _ = record(SMALL, loss=loss, members=members, weighted=weighted)
+    assert races(graph) == [] and (loss.reads_values or longest_chain(graph) < len(graph) / 1.2)
 
 
 def test_layers_without_kernels_wait_for_all_before_them(own_streams):

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from ffnn_gpu import Dense, Network, evaluate, fit, train_step
+from ffnn_gpu.backends import Backend
+from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.losses import (
     Loss,
     MeanOverRows,
@@ -70,8 +72,8 @@ def test_weights_count_in_batches_of_every_size(backend, batch_size):
 def trained(loss, w=WEIGHT, communicator=None, device="numpy", **more):
     made = network(device)
     history = fit(
-        made, loss, SGD(0.1), (X, CLASSES, w), epochs=2, batch_size=9, verbose=0,
-        communicator=communicator, class_weight={1: 3.0}, **more,
+        made, loss, SGD(0.1), (X, CLASSES, w), epochs=2, verbose=0,
+        communicator=communicator, class_weight={1: 3.0}, **{"batch_size": 9} | more,
     )  # fmt: skip
     return made.backend.to_host(made.params.theta), history["loss"]
 
@@ -93,6 +95,23 @@ def test_strict_device_which_refuses_waits_and_copies_has_the_same_numbers():
     loss = MeanOverRows("softmax_cross_entropy")
     for w in (WEIGHT, None):
         assert_same_training(trained(loss, w, device=StrictBackend()), trained(loss, w))
+
+
+def test_rank_without_rows_adds_nothing():
+    loss = MeanOverRows(SoftmaxCrossEntropy(0.1, (1, 2, 0)))
+    wanted = trained(loss, batch_size=2)
+    for found in on_ranks(3, lambda ranks: trained(loss, communicator=ranks, batch_size=2))[0]:
+        assert_same_training(found, wanted)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_loss_of_no_rows_is_zero(backend, case):
+    loss, y, w = CASES[case]
+    none = backend.zeros((0, 3), np.float64)
+    value = MeanOverRows(loss)(
+        backend, none, y[:0], backend.zeros((0, 3), np.float64), w if w is None else w[:0]
+    )
+    assert float(value) == 0
 
 
 class Own(Loss):
@@ -151,6 +170,51 @@ def test_evaluation_divides_by_the_rows_for_any_batch_size():
         )
         assert found["loss"] == pytest.approx(of_weights["loss"] * WEIGHT.mean(), rel=1e-12)
         assert found["accuracy"] == of_weights["accuracy"]
+
+
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "binary_cross_entropy_with_logits", "mse"])
+def test_metrics_of_probabilities_read_those_of_the_loss_itself(name):
+    made = network()
+    np.testing.assert_array_equal(
+        MeanOverRows(name).probabilities(NUMBERS), get_loss(name).probabilities(NUMBERS)
+    )
+    if name != "mse":
+        data = X, CLASSES if name.startswith("softmax") else NUMBERS > 0, WEIGHT
+        metrics = "log_loss", "roc_auc"
+        found = [evaluate(made, each, data, metrics=metrics) for each in (name, MeanOverRows(name))]
+        assert [found[1][each] for each in metrics] == [found[0][each] for each in metrics]
+
+
+PACKS = {
+    "shared": (CLASSES, WEIGHT),
+    "own weights": (CLASSES, rng.uniform(0, 3, (3, 24))),
+    "own targets": (rng.integers(0, 3, (3, 24)), WEIGHT),
+    "unweighted": (rng.integers(0, 3, (3, 24)), None),
+}
+
+
+@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize("case", PACKS)
+def test_members_of_a_pack_have_the_numbers_of_plain_networks(backend, case, members):
+    y, w = (own if own is None or own.ndim == 1 else own[:members] for own in PACKS[case])
+    loss, rule = MeanOverRows(SoftmaxCrossEntropy(0.1, (0.5, 2, 0))), SGD(0.1)
+    pack = Network(4, [Dense(3)], backend, "float64", 3, members)
+    ws, x = pack.workspace(24), backend.asarray(X)
+    for _ in range(3):  # the second step is recorded
+        found = backend.to_host(train_step(pack, loss, rule, x, y, ws, w))
+    for r in range(members):
+        own_y, own_w = (own if own is None or own.ndim == 1 else own[r] for own in (y, w))
+        plain = network(backend, 3 + r)
+        own = plain.workspace(24)
+        for _ in range(3):
+            wanted = train_step(plain, loss, rule, x, own_y, own, own_w)
+        assert found[r] == float(wanted)
+        np.testing.assert_array_equal(pack.member(r).params.to_host()["0.W"], plain.params.to_host()["0.W"])
+
+
+def test_packs_refuse_a_loss_of_your_own_within_it():
+    with pytest.raises(ConfigurationError, match="a pack cannot compute Own"):
+        MeanOverRows(Own())(Backend(), np.zeros((2, 24, 3)), NUMBERS)
 
 
 def test_gradients_are_exact_and_the_loss_is_saved_by_its_settings():

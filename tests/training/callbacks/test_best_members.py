@@ -14,14 +14,15 @@ VALUES = np.array([
     [3, 2, 4, 5, 9, 1, 0],
     [9, 8, 7, 8, 6, 6, 6],  # best epoch 5
     [np.nan, 5, np.inf, 4, 4, np.nan, 4],  # best epoch 4; not finite is never better
+    [np.nan, np.inf, 1, 1, 1, 1, 1],  # finished after epoch 2 as it is then; EarlyStopping restores nothing
 ]).T  # fmt: skip
-BEST, STOPPED = [2, 5, 4], 7
+BEST, STOPPED = [2, 5, 4, 2], 7
 
 
 @pytest.mark.parametrize("mode", ["min", "max"])
 @pytest.mark.parametrize("resumed_after", [None, 1, 3, 5])
 def test_each_member_has_the_parameters_of_its_best_epoch(mode, resumed_after):
-    pack = Network(2, [Dense(2)], "numpy", members=3)
+    pack = Network(2, [Dense(2)], "numpy", members=4)
     history = SimpleNamespace(members=[])
     run = SimpleNamespace(network=pack, history=history, averaged=nullcontext, stop=False)
     run.columns = {"loss": "min", "val_loss": mode}
@@ -39,3 +40,16 @@ def test_each_member_has_the_parameters_of_its_best_epoch(mode, resumed_after):
         assert run.stop == (epoch >= STOPPED)
     callback.finish(run)
     assert pack.params.to_host()["0.b"][:, 0].tolist() == BEST
+
+
+def test_member_without_a_finite_value_keeps_the_parameters_of_the_end():
+    pack = Network(2, [Dense(2)], "numpy", members=2)
+    run = SimpleNamespace(network=pack, averaged=nullcontext, stop=False, columns={"val_loss": "min"})
+    callback = BestMembers()
+    callback.start(run)
+    for epoch in (1, 2, 3):
+        pack.params.theta[:] = epoch
+        run.history = SimpleNamespace(members=[{"val_loss": np.array([epoch, np.nan])}])
+        callback.after_epoch(run, {})
+    callback.finish(run)
+    assert pack.params.to_host()["0.b"][:, 0].tolist() == [1, 3]

@@ -105,12 +105,17 @@ class CalledBackLoss:
         self.loss, self.backend = loss, backend
 
     def __call__(self, recorder: Any, z: Array, y: Array, dz: Array, weight: Array, checked: bool) -> Array:
-        recorder.call(self._value, recorder.losses, z, y, dz, weight)
-        values: Array = recorder.losses
+        of_members = recorder.losses_of_members
+        values: Array = recorder.losses if of_members is None else of_members
+        recorder.call(self._value, values, z, y, dz, weight)
         return values
 
     def _value(self, losses: Array, z: Array, y: Array, dz: Array, weight: Array) -> None:
-        losses[0] = float(self.loss(self.backend, z, y, dz, weight, checked=True))
+        value = self.loss(self.backend, z, y, dz, weight, checked=True)
+        if z.ndim == 3:  # of a pack
+            losses[: len(z)] = value
+        else:
+            losses[0] = float(value)
 
 
 class CalledBackOptimizer:

@@ -62,11 +62,16 @@ def run(shared: int, helpers: int, header: Any) -> float:
 
 
 def members_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """Run all commands of the lane `chunk` of a pack, until one has failed."""
+    """Run all chunks of all commands of the lane `chunk` of a pack, until one has failed.
+
+    Why all chunks: sums over many rows have several, for any number of threads.
+    """
     failed, table = n[0], n[1 + 2 * chunk]
     for k in range(n[2 + 2 * chunk]):
         row = table + WORD * COLUMNS * k
-        call(load(row), load(row + WORD), 0, 1)
+        parts = load(row + 2 * WORD)
+        for part in range(parts):
+            call(load(row), load(row + WORD), part, parts)
         if load(failed):
             return
 

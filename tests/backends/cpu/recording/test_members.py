@@ -9,6 +9,7 @@ from ffnn_gpu import (
     Dense,
     Dropout,
     Embedding,
+    LayerNorm,
     Muon,
     Network,
     fit,
@@ -19,6 +20,7 @@ from ffnn_gpu import (
 from ffnn_gpu.backends.choice import CompiledBackend
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.nn.activations import Activation
+from ffnn_gpu.nn.layers import Scale
 
 pytest.importorskip("llvmlite")
 command_table = pytest.importorskip("ffnn_gpu.backends.cpu.recording.command_table")
@@ -32,7 +34,7 @@ ADAMW = AdamW(0.01, clip_norm=0.3)
 
 def trained(network, x, y, count=3, optimizer=ADAMW):
     """Return (losses of each step, θ, running statistics, the workspace) after some steps."""
-    ws = network.workspace(B)
+    ws = network.workspace(x.shape[-2])
     losses = [train_step(network, softmax_cross_entropy, optimizer, x, y, ws) for _ in range(count)]
     return np.array(losses), network.params.theta, network.params.state, ws
 
@@ -52,6 +54,19 @@ def test_numbers_do_not_depend_on_threads_and_equal_plain_networks(dtype):
         assert (losses == numbers[0][:, r]).all()
         assert (theta == numbers[1].reshape(R, -1)[r]).all()
         assert (state == numbers[2].reshape(R, -1)[r]).all()
+
+
+@pytest.mark.parametrize("layer", [BatchNorm(), LayerNorm(), Scale()], ids=lambda layer: type(layer).__name__)
+def test_sums_over_many_rows_equal_those_of_plain_networks(layer):
+    """Sums over a column are made of blocks of 256 rows: chunks of a command for any number of threads."""
+    x, y = np.resize(X, (600, 12)) + RNG.normal(size=(600, 1)).astype("float32"), np.resize(CLASSES, 600)
+    layers = [Dense(9, "tanh"), layer, Dense(4)]
+    losses, theta, state, ws = trained(Network(12, layers, CompiledBackend(2), members=R), x, y)
+    assert [recording.reason for recording in ws.recordings] == [""]
+    for r in range(R):
+        found = trained(Network(12, layers, CompiledBackend(1), seed=r), x, y)[:3]
+        assert (losses[:, r] == found[0]).all()
+        assert (theta.reshape(R, -1)[r] == found[1]).all() and (state.reshape(R, -1)[r] == found[2]).all()
 
 
 def test_members_wait_for_each_other_twice_in_a_step():
@@ -107,7 +122,7 @@ def test_step_with_python_code_within_a_member_runs_unrecorded_and_says_why():
     assert ws.recordings[0].reason == "a pack calls no Python code for one member"
 
 
-def test_muon_is_called_between_the_commands_of_the_members():
+def test_muon_of_a_member_equals_that_of_a_plain_network():
     pack = Network(12, LAYERS, CompiledBackend(2), members=R)
     losses, *_, ws = trained(pack, X, CLASSES, 2, Muon(clip_norm=1.0))
     network = Network(12, LAYERS, CompiledBackend(2), seed=3)
