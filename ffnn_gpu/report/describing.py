@@ -125,7 +125,7 @@ def _environment(record: Record) -> Iterator[tuple[str, str]]:
     result = record.result
     yield from ((name, str(version)) for name, version in result.get("versions", {}).items())
     if "backend" in result:
-        yield "backend", f"{result['backend']} ({result['reason']})"
+        yield "backend", f"{result['backend']} ({result.get('reason', 'why is not known')})"
     if result.get("platform"):
         yield "platform", str(result["platform"])
     if result.get("ranks", 1) > 1:

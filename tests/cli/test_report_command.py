@@ -60,17 +60,12 @@ def run(*words):
 
 
 def without_times(page):
-    """Return the text of a page without the commands and costs, which differ in folders and times."""
-    parts = [
-        node
-        for node in read(page).all("section")
-        if node.attributes["id"] not in ("costs", "commands", "settings")
-    ]
-    return [node.text for node in parts]
+    """Return the text of a page without the costs."""
+    return [node.text for node in read(page).all("section") if node.attributes["id"] != "costs"]
 
 
-def test_report_after_training_equals_that_of_the_run_folder(folder):
-    before = Path("run/report.html").read_text("utf-8")
+def test_report_after_training_equals_that_of_the_run_folder(trained, folder):
+    before = Path("run/report.html").read_text("utf-8").replace(str(trained), str(folder))
     Path("run/report.html").unlink()
     done = run("report", "run", "--device", "numpy")
     assert done.exit_code == 0 and done.stderr == ""
@@ -162,15 +157,43 @@ def test_wrong_words_are_refused_in_a_sentence(folder, words, code, complaint):
         ("result.json", "{"),
         ("result.json", '{"test": 5}'),
         ("result.json", '{"epochs": "<b>"}'),
+        ("result.json", "[1]"),
+        ("result.json", '{"test": {"accuracy": "high"}}'),
+        ("result.json", '{"rows": {"test": []}}'),
+        ("result.json", '{"baseline": {"predicts": "a", "metric": "rmse", "better": 1, "rmse": "x"}}'),
+        ("result.json", '{"baseline": {}}'),
+        ("result.json", '{"ensemble": {"members": [1]}}'),
+        ("result.json", '{"table": {"checksum": [1], "duckdb": "1"}}'),
+        ("result.json", '{"search": {"trials": {}}}'),
         ("config.toml", "epochs = 'many'"),
         ("metrics.jsonl", '{"epoch": "first"}\n{"epoch": 2}'),
         ("metrics.jsonl", '[1, 2]\n{"epoch": 2}'),
+        ("metrics.jsonl", f'{{"epoch": 1{"0" * 400}}}\n{{"epoch": 2}}'),
     ],
 )
 def test_damaged_files_are_named(folder, name, content):
     Path("run", name).write_text(content, "utf-8")
     done = run("report", "run")
     assert done.exit_code in (2, 3) and name in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_history_in_another_encoding_is_named(folder):
+    Path("run/metrics.jsonl").write_bytes(b"\xff\xfe{")
+    done = run("report", "run")
+    assert done.exit_code == 3 and "metrics.jsonl is damaged: it is no UTF-8 text" in done.stderr
+
+
+def test_history_without_losses_has_no_curve_of_them(folder):
+    Path("run/metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}', "utf-8")
+    done = run("report", "run")
+    assert done.exit_code == 0 and "run lacks learning curves" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["info", "evaluate"])
+def test_damaged_result_is_named_by_other_commands(folder, command):
+    Path("run/result.json").write_text('{"model": "forest", "rows": 5}', "utf-8")
+    done = run(command, "run")
+    assert done.exit_code == 3 and "result.json is damaged: model is 'forest'" in done.stderr
 
 
 def test_result_of_an_earlier_version_is_enough(folder):

@@ -110,6 +110,13 @@ def test_residuals_of_one_value_have_a_histogram():
     assert sum(found.heights) == 5 and found.edges[0] < 0 < found.edges[-1] and found.bias == 0
 
 
+def test_half_widths_of_fewer_targets_are_left_out():
+    y = np.zeros((4, 2))
+    widths = HalfWidths({0.5: np.array([1.0]), 0.9: np.array([2.0, 3.0])}, "errors")
+    first, second = coverage_of(y, y, widths, ("a", "b"))
+    assert first.asked == second.asked == (0.9,) and second.half_widths == (3.0,)
+
+
 def test_half_widths_out_of_fold_are_used_as_they_are():
     saved = {"ensemble": {"half_widths": {"0.5": [1.0, 2.0], "0.95": [None, 3.0]}}}
     found = half_widths_of(saved, None, None)
