@@ -8,6 +8,7 @@ from typing import Any
 from ffnn_gpu.checkpoints import checkpoint, tensor_file
 from ffnn_gpu.checks import is_number, shortened
 from ffnn_gpu.cli import run_folder
+from ffnn_gpu.cli.reading import reads_table
 from ffnn_gpu.cli.saved_result import saved_report
 from ffnn_gpu.cli.settings import TrainConfig, resolve
 from ffnn_gpu.cli.train import read_again
@@ -126,7 +127,7 @@ def _model(folder: Path, device: str, omitted: list[Omission]) -> Model | None:
 def _data(
     folder: Path, config: TrainConfig, model: Model, omitted: list[Omission]
 ) -> tuple[Training, Split] | None:
-    if config.data == STDIN or is_pipe(config.data):
+    if reads_table(config) and (config.data == STDIN or is_pipe(config.data)):
         omitted.append(Omission(ABOUT_DATA, f"the data came from {config.data}, which can be read only once"))
         return None
     try:
