@@ -139,6 +139,18 @@ def one_network(config: TrainConfig) -> TrainConfig:
     return config
 
 
+def without_ensemble(config: TrainConfig, given: Collection[str]) -> tuple[TrainConfig, list[str]]:
+    """Return the settings with those of an ensemble at their defaults, and the names that were changed.
+
+    given: names of settings that stay as they are.
+    """
+    left = [name for name in OF_ENSEMBLES if name not in given and _is_changed(config, name)]
+    defaults = {name: FIELDS[name].default for name in left}
+    if config.model == ENSEMBLE and "model" not in given:
+        defaults["model"] = NETWORK
+    return msgspec.structs.replace(config, **defaults), [*defaults]
+
+
 def _is_changed(config: TrainConfig, name: str) -> bool:
     return bool(getattr(config, name) != FIELDS[name].default)
 
