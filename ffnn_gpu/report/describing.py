@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ffnn_gpu.errors import DataError, FfnnGpuError
+from ffnn_gpu.errors import FfnnGpuError
 from ffnn_gpu.estimators.recipe import evaluated
 from ffnn_gpu.evaluation.metrics import LOWER_IS_BETTER
 from ffnn_gpu.report.columns import columns_of
@@ -103,7 +103,7 @@ def _evaluated(record: Record) -> dict[str, float]:
     assert record.model is not None and record.split is not None and record.split.test is not None
     try:
         return evaluated(record.model, record.split.test)
-    except DataError:
+    except FfnnGpuError:  # `omitted` says why
         return {}
 
 

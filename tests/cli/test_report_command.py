@@ -177,6 +177,15 @@ def test_damaged_files_are_named(folder, name, content):
     assert done.exit_code in (2, 3) and name in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("has_result", [True, False])
+def test_rows_that_the_model_cannot_read_are_left_out(folder, has_result):
+    np.save("rows.npy", np.hstack([ROWS, ROWS]))
+    if not has_result:
+        Path("run/result.json").unlink()
+    done = run("report", "run")
+    assert done.exit_code == 0 and "x has 7 columns; layer 0 of this network reads 3" in done.stderr
+
+
 def test_history_in_another_encoding_is_named(folder):
     Path("run/metrics.jsonl").write_bytes(b"\xff\xfe{")
     done = run("report", "run")

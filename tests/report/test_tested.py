@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.data.standardizer import Standardizer
+from ffnn_gpu.errors import DataError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.split import Part
 from ffnn_gpu.estimators.task import Task
@@ -52,6 +53,13 @@ def test_regression_is_described_by_its_own_rows(backend):
     assert dict(zip(coverage.asked, coverage.half_widths, strict=True))[0.9] == pytest.approx(half)
     observed = dict(zip(coverage.asked, coverage.observed, strict=True))
     assert observed[0.9] == pytest.approx(np.mean(error <= half))
+
+
+@pytest.mark.parametrize("price", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_refused(price):
+    y = np.where(np.arange(5) == 3, price, 1.0)
+    with pytest.raises(DataError, match="predicted − true is not finite for 1 row; the first is test row 4"):
+        findings_of_rows(linear("numpy", PRICE, [1, 0, 0]), Part(X[:5], y), None, {})
 
 
 def test_binary_classes_are_described_by_their_own_rows(backend):
