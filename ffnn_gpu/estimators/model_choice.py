@@ -61,8 +61,8 @@ def decided(
     )
     if network and ensemble:
         raise ConfigurationError(
-            f"{_listed(network)} is for one network, and {_listed(ensemble)} for an ensemble; leave one of "
-            "them out, or choose with model = 'mlp' or 'tabular'"
+            f"{_listed(network)} is for one network, and {_listed(ensemble)} for an ensemble; leave out one "
+            "or the other"
         )
     if network:
         return Choice(NETWORK, f"an ensemble has no {_listed(network)}")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from ffnn_gpu.cli import record, result
+from ffnn_gpu.cli import commands, record, result
 from ffnn_gpu.cli.commands import main
 from ffnn_gpu.cli.record import history_of
 from ffnn_gpu.cli.report_command import after_training
@@ -72,6 +72,16 @@ def test_report_after_training_equals_that_of_the_run_folder(trained, folder):
     size = Path("run/report.html").stat().st_size
     assert done.stdout == f"report {Path('run/report.html')} ({size:,} bytes)\n"
     assert without_times(Path("run/report.html").read_text("utf-8")) == without_times(before)
+
+
+def test_report_after_training_is_written_if_the_result_cannot_be_printed(folder, monkeypatch):
+    def full(text):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(commands, "print_result", full)
+    done = run("train", "rows.npy", *FAST, "--out", "other", "--report")
+    assert done.exit_code == 1 and "No space left on device" in done.stderr
+    assert Path("other/report.html").is_file()
 
 
 def test_output_goes_where_it_is_told(folder):
