@@ -131,12 +131,14 @@ def train_command(
     except Interrupted as error:
         print_error_line(f"{error}; nothing was written")
         return 128 + error.number
-    if ranks.rank == 0:
-        report = {"folder": str(result.folder), **result.report}
-        lines = messages.result_lines(result.folder, result.report, quiet)
-        print_result(dumps(report) if as_json else "\n".join(lines))
-    if with_report:
-        on_rank_zero(ranks, lambda: report_command.after_training(config, result, announce))
+    try:
+        if ranks.rank == 0:
+            report = {"folder": str(result.folder), **result.report}
+            lines = messages.result_lines(result.folder, result.report, quiet)
+            print_result(dumps(report) if as_json else "\n".join(lines))
+    finally:  # also if standard output is a full disk
+        if with_report:
+            on_rank_zero(ranks, lambda: report_command.after_training(config, result, announce))
     return 128 + result.history.interrupted if result.history.interrupted else 0
 
 

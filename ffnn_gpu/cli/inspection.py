@@ -12,6 +12,7 @@ from rich.text import Text
 
 from ffnn_gpu.checks import counted, shortened
 from ffnn_gpu.cli import messages
+from ffnn_gpu.cli.reading import reads_table
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.estimators.task import doubt
@@ -21,7 +22,6 @@ from ffnn_gpu.tables.frames import require_distinct
 from ffnn_gpu.tables.inspection import Inspected, Inspection, inspect, short, values_of
 from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.roles import require_apart
-from ffnn_gpu.tables.sources import is_table
 from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.targets import read_target
 
@@ -37,7 +37,7 @@ HEADINGS = {
 
 def inspection_of(config: TrainConfig) -> Inspection:
     """Inspect the data as `train` would read it; what `train` refuses is a warning. Raises DataError."""
-    if not (config.query or is_table(config.data)):
+    if not reads_table(config):
         raise DataError(f"{config.data} is no table; inspect reads tables such as .csv files")
     table = read_known(config)
     require_distinct(table.names, table.source)

@@ -12,6 +12,7 @@ from typing import Any
 
 from ffnn_gpu.backends import Backend, probe
 from ffnn_gpu.checks import counted
+from ffnn_gpu.cli.reading import reads_table
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.data.readers import BUNDLED, Dataset, leaves_target_open
 from ffnn_gpu.distributed import Communicator
@@ -21,7 +22,6 @@ from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.tables.columns import Column
 from ffnn_gpu.tables.concerns import warnings_of
 from ffnn_gpu.tables.rows import TableRows
-from ffnn_gpu.tables.sources import is_table
 from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.table import Table
 
@@ -44,7 +44,7 @@ def data_line(data: Dataset, task: Task, config: TrainConfig, columns: Sequence[
 
 def _target(data: Dataset, config: TrainConfig) -> str:
     """Name the target column if the user may choose it, else return ""."""
-    if not (config.query or is_table(config.data) or leaves_target_open(config.data)):
+    if not (reads_table(config) or leaves_target_open(config.data)):
         return ""
     index = data.x.shape[1] if config.target is None else config.target
     name = repr(data.target_name) if data.target_name else f"column {index}"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ffnn_gpu.checks import counted
-from ffnn_gpu.cli.result import saved_report
+from ffnn_gpu.cli.saved_result import saved_report
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.model_choice import KINDS
 

@@ -23,6 +23,7 @@ from ffnn_gpu.estimators.training_data import (
     decisions_of,
     dialect_of,
     names_in,
+    names_table,
     places_of,
     read_known,
     stem,
@@ -33,7 +34,7 @@ from ffnn_gpu.tables.answers import kept_column
 from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.roles import weights_of
 from ffnn_gpu.tables.rows import TableRows
-from ffnn_gpu.tables.sources import ACCEPTED, is_table, read_table
+from ffnn_gpu.tables.sources import ACCEPTED, read_table
 from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.table import Table
 from ffnn_gpu.tables.targets import read_as, read_target
@@ -48,7 +49,7 @@ class InputRows(NamedTuple):
 
 def reads_table(config: TrainConfig) -> bool:
     """Return whether the data set to train on is a table."""
-    return bool(config.query) or is_table(config.data)
+    return bool(config.query) or names_table(config.data)
 
 
 def read_training(config: TrainConfig) -> Training:
@@ -76,7 +77,7 @@ def read_labelled(
     how: the settings OF_SOURCES.
     """
     chosen: str | int | None = model.target if target is None else target
-    if not (how.get("query") or is_table(source)):
+    if not (how.get("query") or names_table(source)):
         data = read(source, chosen if leaves_target_open(source) else target)
         return (data, data.x_test, data.y_test) if data.x_test is not None else (data, data.x, data.y)  # type: ignore[return-value]
     table = _table_for(model, source, how)
@@ -114,7 +115,7 @@ def read_rows(source: str, model: Model, how: Mapping[str, Any] = MappingProxyTy
 
     Raises DataError: no such file, no matrix, or columns of the model are missing.
     """
-    if how.get("query") or is_table(source):
+    if how.get("query") or names_table(source):
         table = _table_for(model, source, how)
         return InputRows(TableRows(table, np.arange(len(table)), len(table.names)), None)
     if source in BUNDLED:

@@ -7,7 +7,9 @@ from typing import Any
 
 from ffnn_gpu.checkpoints import checkpoint, tensor_file
 from ffnn_gpu.checks import is_number, shortened
-from ffnn_gpu.cli import result, run_folder
+from ffnn_gpu.cli import run_folder
+from ffnn_gpu.cli.reading import reads_table
+from ffnn_gpu.cli.saved_result import saved_report
 from ffnn_gpu.cli.settings import TrainConfig, resolve
 from ffnn_gpu.cli.train import read_again
 from ffnn_gpu.errors import CheckpointError, ConfigurationError, DataError, FfnnGpuError
@@ -19,14 +21,6 @@ from ffnn_gpu.report.record import MemberCourse, Record
 from ffnn_gpu.tables.sources import STDIN, is_pipe
 from ffnn_gpu.training.history import History
 
-# what a report reads of result.json, and what it must be
-KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("rows", "versions"), (dict,)),
-    **dict.fromkeys(("test", "baseline", "table", "ensemble", "search"), (dict, type(None))),
-    **dict.fromkeys(("epochs", "epochs_asked", "ranks"), (int,)),
-    "seconds": (int, float),
-    "peak_bytes": (int, type(None)),
-}
 ABOUT_DATA = "why columns are what they are, and everything about test rows"
 
 
@@ -39,7 +33,7 @@ def record_of(run: str, device: str = "auto") -> Record:
     """
     folder = Path(run)
     config = _config(run, folder)
-    saved, history = _result(folder), history_of(folder)
+    saved, history = saved_report(folder), history_of(folder)
     omitted: list[Omission] = []
     model = _model(folder, device, omitted)
     data = None if model is None else _data(folder, config, model, omitted)
@@ -62,36 +56,40 @@ def _config(run: str, folder: Path) -> TrainConfig:
     return resolve({}, file=folder / run_folder.CONFIG, environment={})
 
 
-def _result(folder: Path) -> dict[str, Any]:
-    saved = result.saved_report(folder)
-    for name, kinds in KINDS.items():
-        if name in saved and not isinstance(saved[name], kinds):
-            file = folder / run_folder.RESULT
-            raise DataError(f"{file} is damaged: {name} is {shortened(repr(saved[name]))}")
-    return saved
-
-
 def history_of(folder: Path) -> History:
     """Return the rows of metrics.jsonl, none without the file. A last line that is cut is left out."""
     file = folder / run_folder.METRICS_FILE
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    lines = _lines(file) if file.is_file() else []
     rows: list[dict[str, Any]] = []
     for k, line in enumerate(lines):
         try:
             rows.append(_row(json.loads(line)))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             if k == len(lines) - 1:
                 break  # the run was killed while it wrote
             raise DataError(f"{file}, line {k + 1}, is damaged: {error}") from error
     return History(rows)
 
 
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is damaged: it is no UTF-8 text ({error})") from error
+
+
 def _row(found: Any) -> dict[str, Any]:
-    """Return a row with NaN for null. Raises ValueError or TypeError for one that no training run writes."""
+    """Return a row with NaN for null.
+
+    Raises ValueError, TypeError or OverflowError for a row that no training run writes.
+    """
     row = {name: math.nan if value is None else value for name, value in dict(found).items()}
     for name, value in row.items():
-        if name != "recipe" and not is_number(value):
+        if name == "recipe":
+            continue
+        if not is_number(value):
             raise ValueError(f"{name} is {shortened(repr(value))}")
+        float(value)  # raises OverflowError for an integer that is too large
     return row
 
 
@@ -129,7 +127,7 @@ def _model(folder: Path, device: str, omitted: list[Omission]) -> Model | None:
 def _data(
     folder: Path, config: TrainConfig, model: Model, omitted: list[Omission]
 ) -> tuple[Training, Split] | None:
-    if config.data == STDIN or is_pipe(config.data):
+    if reads_table(config) and (config.data == STDIN or is_pipe(config.data)):
         omitted.append(Omission(ABOUT_DATA, f"the data came from {config.data}, which can be read only once"))
         return None
     try:

@@ -1,7 +1,6 @@
 """Write the result of a run: result.json and the plots."""
 
 import functools
-import json
 import platform
 import sys
 from collections.abc import Mapping
@@ -19,7 +18,6 @@ from ffnn_gpu.cli import plots, run_folder
 from ffnn_gpu.cli.exit_codes import Announce
 from ffnn_gpu.cli.fitting import Fitted
 from ffnn_gpu.cli.settings import TrainConfig
-from ffnn_gpu.errors import DataError
 from ffnn_gpu.estimators.model import Model, true_and_predicted
 from ffnn_gpu.estimators.model_choice import Choice
 from ffnn_gpu.estimators.split import Part, Split
@@ -96,16 +94,6 @@ def peak_bytes() -> int | None:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def saved_report(folder: Path) -> dict[str, Any]:
-    """Return the content of the result.json of a run, {} without one. Raises DataError if it is damaged."""
-    report = folder / run_folder.RESULT
-    try:
-        found = json.loads(report.read_text(encoding="utf-8-sig")) if report.is_file() else {}
-    except ValueError as error:
-        raise DataError(f"{report} is damaged: {error}") from error
-    return dict(found)
 
 
 def checksum_of(table: Table | None) -> dict[str, str] | None:

@@ -16,6 +16,7 @@ from ffnn_gpu.cli import messages, result, run_folder
 from ffnn_gpu.cli.exit_codes import Announce
 from ffnn_gpu.cli.fitting import Fitting, fitted
 from ffnn_gpu.cli.reading import read_training, reads_table
+from ffnn_gpu.cli.saved_result import saved_report
 from ffnn_gpu.cli.settings import TrainConfig, resolve
 from ffnn_gpu.cli.shared_table import encode_for_all, read_for_all
 from ffnn_gpu.distributed import Communicator, Single
@@ -155,7 +156,7 @@ def read_again(
     """
     training = read_training(config)
     split = split_rows(training.data, model.task, config, training.roles)
-    saved = result.saved_report(Path(folder))
+    saved = saved_report(Path(folder))
     if (then := saved.get("rows", split.counts())) != split.counts():
         raise DataError(f"{config.data} has changed since the training run: rows {then} → {split.counts()}")
     then, now = saved.get("table"), result.checksum_of(training.table)

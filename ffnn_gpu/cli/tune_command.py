@@ -67,6 +67,7 @@ def tune_command(
       ffnn-gpu tune sales.csv --target price --trials 50 --time 10m
     """
     from ffnn_gpu.cli import tune
+    from ffnn_gpu.estimators.model_choice import without_ensemble
     from ffnn_gpu.estimators.tuning.limits import Limits
     from ffnn_gpu.training.interrupt import Interrupted
 
@@ -77,8 +78,11 @@ def tune_command(
     begun = tune.start_of(flags["out"]) if resume else None
     config = resolve({"data": data, **flags}, assignments=assignments, file=file, resumed=begun)
     given = given_settings(flags, assignments)
+    config, left = without_ensemble(config, given)
     wanted = None if search is None else [name.strip() for name in search.split(",") if name.strip()]
     asked, announce = tune.Asked(metric, wanted, given), announcer(ranks, quiet)
+    if left:
+        announce(f"a search trains one network, and leaves out {', '.join(left)} of {file}")
     try:
         done = tune.tune(config, limits, asked, resume=resume, overwrite=overwrite, announce=announce)
     except Interrupted as error:

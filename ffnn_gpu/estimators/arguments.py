@@ -11,11 +11,10 @@ from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.settings import TrainConfig, checked
 from ffnn_gpu.estimators.split import Split
 from ffnn_gpu.estimators.task import doubt
-from ffnn_gpu.estimators.training_data import Training, read_known, stem, training_of
+from ffnn_gpu.estimators.training_data import Training, names_table, read_known, stem, training_of
 from ffnn_gpu.estimators.wording import in_python
 from ffnn_gpu.tables.concerns import warnings_of
 from ffnn_gpu.tables.frames import is_named, table_of
-from ffnn_gpu.tables.sources import is_table
 from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.table import Table
 
@@ -46,7 +45,7 @@ def read_data(data: Any, config: TrainConfig) -> Training:
     if config.query or config.data:
         if data is not None and not config.data:
             raise DataError("data and query are both given; pass None as data with a query")
-        if not (config.query or is_table(config.data)):
+        if not (config.query or names_table(config.data)):
             raise DataError(f"{config.data} is no table; give one such as a .csv or .parquet file")
         return training_of(read_known(config), config, stem(config.data))
     if data is None or not is_named(data):

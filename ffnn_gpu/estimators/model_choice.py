@@ -61,8 +61,8 @@ def decided(
     )
     if network and ensemble:
         raise ConfigurationError(
-            f"{_listed(network)} is for one network, and {_listed(ensemble)} for an ensemble; leave one of "
-            "them out, or choose with model = 'mlp' or 'tabular'"
+            f"{_listed(network)} is for one network, and {_listed(ensemble)} for an ensemble; leave out one "
+            "or the other"
         )
     if network:
         return Choice(NETWORK, f"an ensemble has no {_listed(network)}")
@@ -137,6 +137,18 @@ def one_network(config: TrainConfig) -> TrainConfig:
     config = msgspec.structs.replace(config, model=NETWORK)
     require_fitting(config)
     return config
+
+
+def without_ensemble(config: TrainConfig, given: Collection[str]) -> tuple[TrainConfig, list[str]]:
+    """Return the settings with those of an ensemble at their defaults, and the names that were changed.
+
+    given: names of settings that stay as they are.
+    """
+    left = [name for name in OF_ENSEMBLES if name not in given and _is_changed(config, name)]
+    defaults = {name: FIELDS[name].default for name in left}
+    if config.model == ENSEMBLE and "model" not in given:
+        defaults["model"] = NETWORK
+    return msgspec.structs.replace(config, **defaults), [*defaults]
 
 
 def _is_changed(config: TrainConfig, name: str) -> bool:

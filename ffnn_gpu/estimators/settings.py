@@ -7,6 +7,7 @@ they are looked up.
 
 import csv
 import difflib
+import io
 import math
 import re
 from collections.abc import Mapping
@@ -189,7 +190,7 @@ def _convert(name: str, value: Any, where: str, strict: bool) -> Any:
         raise ConfigurationError(f"{where}unknown setting {name!r}; {hint}")
     kind, given = FIELDS[name].type, value
     if isinstance(value, str) and get_origin(get_args(kind)[0]) is tuple:  # "256,128" → (256, 128)
-        given, strict = _parts(value), False
+        given, strict = [part.strip() for part in parts_of(value) if part.strip()], False
     elif is_whole(value) and get_origin(get_args(kind)[0]) is tuple:  # 8 → (8,)
         given = (value,)
     try:
@@ -203,10 +204,10 @@ def _convert(name: str, value: Any, where: str, strict: bool) -> Any:
         ) from error
 
 
-def _parts(text: str) -> list[str]:
-    """Cut a text at its commas, but for those between double quotes: 'a,"b,c"' → a and b,c."""
-    parts = next(csv.reader([text], skipinitialspace=True), [])
-    return [part.strip() for part in parts if part.strip()]
+def parts_of(text: str) -> list[str]:
+    """Cut a text at its commas and ends of lines, but for those in double quotes: 'a,"b,c"' → a and b,c."""
+    lines = io.StringIO(text, newline="")
+    return [part for parts in csv.reader(lines, skipinitialspace=True) for part in parts]
 
 
 def _accepted(kind: Any, error: msgspec.ValidationError) -> str:

@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ffnn_gpu.data.readers import Dataset
+from ffnn_gpu.data.readers import BUNDLED, Dataset
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.estimators.settings import OF_SOURCES, TrainConfig
 from ffnn_gpu.tables.columns import Column
@@ -16,7 +16,7 @@ from ffnn_gpu.tables.frames import require_distinct
 from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.roles import Roles, read_roles, require_apart
 from ffnn_gpu.tables.rows import TableRows
-from ffnn_gpu.tables.sources import read_table
+from ffnn_gpu.tables.sources import is_table, read_table
 from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.table import Table
 from ffnn_gpu.tables.targets import read_target
@@ -34,6 +34,11 @@ class Training(NamedTuple):
     def lacking(self) -> int:
         """The number of rows that are left out, because they lack a target."""
         return 0 if self.table is None else len(self.table) - len(self.data.y)
+
+
+def names_table(source: str) -> bool:
+    """Return whether a source is a table; the name of a bundled set is none, also if a folder has it."""
+    return source not in BUNDLED and is_table(source)
 
 
 def training_of(table: Table, config: TrainConfig, name: str) -> Training:

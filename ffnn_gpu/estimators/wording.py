@@ -4,14 +4,13 @@ Why here: `ffnn_gpu.tables` names the options of the command, which has one for 
 they are arguments. The estimators have few of these arguments, so a message names what to do to the frame.
 """
 
-import csv
 import re
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ffnn_gpu.errors import ConfigurationError, DataError
-from ffnn_gpu.estimators.settings import FIELDS
+from ffnn_gpu.estimators.settings import FIELDS, parts_of
 
 # options → what a caller of `train_table` writes
 ARGUMENTS = {f"--{name.replace('_', '-')}": name for name in FIELDS}
@@ -19,6 +18,8 @@ ARGUMENTS |= {"--day-first": "day_first=True", "--month-first": "day_first=False
 OPTION = re.compile(rf"(?<![\w'])({'|'.join(map(re.escape, ARGUMENTS))})(?![\w'-])")
 
 VALUE = r"((?:'[^']*'|\"[^\"]*\"|[^\s'\";])+?)(?=[.;)]?(?:\s|$))"  # of an option, as a shell reads it
+LIST = re.compile(rf"(?<![\w'-])--(categorical|number|drop|missing) (?!names it|for them){VALUE}")
+WORD = re.compile(rf"(?<![\w'-])--(task|decimal|class-weight) {VALUE}")
 # remedies with options → what a caller of an estimator does
 REMEDIES = {
     "--categorical names it": "categorical_features names it",
@@ -39,6 +40,8 @@ CATEGORICAL = re.compile(rf"(?<![\w'-])--categorical {VALUE}")
 
 def in_python(message: str) -> str:
     """Return a message with the arguments of `train_table` in place of the options of the command."""
+    message = LIST.sub(lambda option: f"{option[1]}={_names(option[2])}", message)
+    message = WORD.sub(lambda option: f"{ARGUMENTS['--' + option[1]]}={shlex.split(option[2])[0]!r}", message)
     return OPTION.sub(lambda option: ARGUMENTS[option[0]], message)
 
 
@@ -59,5 +62,5 @@ def errors_in(words: Callable[[str], str]) -> Iterator[None]:
 
 
 def _names(value: str) -> list[str]:
-    """Return the names of columns in the value of an option: 'a,"b,c"' → a and b,c."""
-    return next(csv.reader(shlex.split(value)), [])
+    """Return the names of columns, or the cells, in the value of an option as a shell reads it."""
+    return parts_of("".join(shlex.split(value)))

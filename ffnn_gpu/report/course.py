@@ -7,6 +7,7 @@ from statistics import median
 from ffnn_gpu.checks import counted
 from ffnn_gpu.report.charts import Line, thinned
 from ffnn_gpu.report.findings import Ensemble, Panel, Recipe
+from ffnn_gpu.report.numbers import error_called
 from ffnn_gpu.report.record import MemberCourse, Record
 from ffnn_gpu.training.history import NO_METRICS, History
 
@@ -25,7 +26,8 @@ def panels_of(record: Record) -> tuple[Panel, ...]:
 
 def _panels(history: History) -> Iterator[Panel]:
     losses = [(name, label) for name, label in (("loss", "training"), ("val_loss", "validation"))]
-    yield Panel("Loss", "loss", tuple(_line(history, *one) for one in losses if one[0] in history.columns))
+    if known := [one for one in losses if one[0] in history.columns]:
+        yield Panel("Loss", "loss", tuple(_line(history, *one) for one in known))
     metrics = [name for name in history.columns if name not in NO_METRICS]
     for name in metrics[:MOST_METRICS]:
         said = name.removeprefix("val_").replace("_", " ")
@@ -71,9 +73,17 @@ def ensemble_of(record: Record) -> Ensemble | None:
         Recipe(name, _number(error), found["weights"].get(name), names.count(name))
         for name, error in found["errors"].items()
     )
-    what = "error in standard deviations" if record.result["task"] == "regression" else "log loss"
+    what = _measured(record)
     ordered = sorted(recipes, key=lambda recipe: recipe.error)
     return Ensemble(tuple(ordered), what, _number(found["error"]), tuple(_said(found["temperature"])))
+
+
+def _measured(record: Record) -> str:
+    """Return what the errors of recipes are: lower for better ones, as `Objective.error` gives them."""
+    metric = (record.result.get("ensemble") or {}).get("metric")
+    if metric is not None:
+        return error_called(str(metric))
+    return "error in standard deviations" if record.result.get("task") == "regression" else "log loss"
 
 
 def _said(temperature: float) -> Iterator[str]:

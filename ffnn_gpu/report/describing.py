@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ffnn_gpu.errors import DataError, FfnnGpuError
+from ffnn_gpu.errors import FfnnGpuError
 from ffnn_gpu.estimators.recipe import evaluated
 from ffnn_gpu.evaluation.metrics import LOWER_IS_BETTER
 from ffnn_gpu.report.columns import columns_of
@@ -103,7 +103,7 @@ def _evaluated(record: Record) -> dict[str, float]:
     assert record.model is not None and record.split is not None and record.split.test is not None
     try:
         return evaluated(record.model, record.split.test)
-    except DataError:
+    except FfnnGpuError:  # `omitted` says why
         return {}
 
 
@@ -125,7 +125,7 @@ def _environment(record: Record) -> Iterator[tuple[str, str]]:
     result = record.result
     yield from ((name, str(version)) for name, version in result.get("versions", {}).items())
     if "backend" in result:
-        yield "backend", f"{result['backend']} ({result['reason']})"
+        yield "backend", f"{result['backend']} ({result.get('reason', 'why is not known')})"
     if result.get("platform"):
         yield "platform", str(result["platform"])
     if result.get("ranks", 1) > 1:

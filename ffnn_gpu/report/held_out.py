@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from ffnn_gpu.evaluation.metrics import LOWER_IS_BETTER
 from ffnn_gpu.report.axes import Axis
 from ffnn_gpu.report.charts import Bars, Chart, Dots, Guide, Line, figure
 from ffnn_gpu.report.findings import (
@@ -18,7 +17,7 @@ from ffnn_gpu.report.findings import (
     Worst,
 )
 from ffnn_gpu.report.markup import Html, element, isolated, joined, name_of
-from ffnn_gpu.report.numbers import number, percent, rounded
+from ffnn_gpu.report.numbers import error_called, number, percent, rounded
 from ffnn_gpu.report.tables import Shaded, table
 
 MOST_IMPORTANT = 30
@@ -152,11 +151,10 @@ def _interval(found: Coverage) -> Html:
 def _importance(found: Importance) -> Html:
     largest = max((column.mean for column in found.columns), default=0.0)
     rows = [_important(column, largest) for column in found.columns[:MOST_IMPORTANT]]
-    error = found.metric if found.metric in LOWER_IS_BETTER else f"1 \u2212 {found.metric.replace('_', ' ')}"
     more = len(found.columns) - len(rows)
     note = (
-        f"How much {error} grows when the cells of a column are given to other rows: mean and standard "
-        f"deviation of {found.repeats} repeats over {found.rows:,} test rows."
+        f"How much {error_called(found.metric)} grows when the cells of a column are given to other rows: "
+        f"mean and standard deviation of {found.repeats} repeats over {found.rows:,} test rows."
     )
     note += f" {more:,} further columns matter less." if more > 0 else ""
     headings = ["column", element("span", "share of the largest", class_="unseen"), "growth", "deviation"]

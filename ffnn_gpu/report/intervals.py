@@ -43,12 +43,14 @@ def coverage_of(
     y: HostArray, prediction: HostArray, widths: HalfWidths | None, names: Sequence[str]
 ) -> tuple[Coverage, ...]:
     """Return for each target (y (n, K)) how many rows lie within prediction ± half-width."""
-    if widths is None or not widths.widths:
+    whole = {} if widths is None else widths.widths
+    asked = tuple(level for level, each in whole.items() if len(each) >= len(names))
+    if not asked:
         return ()
-    errors, asked = np.abs(y - prediction), tuple(widths.widths)
+    errors = np.abs(y - prediction)
     found = []
     for k, name in enumerate(names):
-        half = tuple(float(widths.widths[level][k]) for level in asked)
+        half = tuple(float(whole[level][k]) for level in asked)
         observed = tuple(float(np.mean(errors[:, k] <= each)) for each in half)
         found.append(Coverage(name, asked, observed, half))
     return tuple(found)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.checks import counted
+from ffnn_gpu.errors import DataError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.split import Part
 from ffnn_gpu.report.worst import Answers
@@ -25,14 +27,25 @@ class Predicted(NamedTuple):
 
 
 def predicted(model: Model, part: Part) -> Predicted:
-    """Predict the rows of a part."""
+    """Predict the rows of a part. Raises DataError if the error of a number is not finite."""
     task, outputs = model.task, model.outputs(part.x)
     decided = task.loss.decide(outputs)
     if task.kind == "regression":
         y = np.reshape(part.y, (len(part.y), -1)).astype(np.float64)
-        return Predicted(y, task.in_units(decided), None)
+        found = Predicted(y, task.in_units(decided), None)
+        _require_finite(found)
+        return found
     decided = decided.reshape(len(outputs)) if task.labels else decided
     return Predicted(task.encode(part.y), decided, task.probabilities(outputs))
+
+
+def _require_finite(found: Predicted) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        error = found.decided - found.y
+    bad = np.flatnonzero(~np.isfinite(error).all(axis=1))
+    if len(bad):
+        rows = counted(len(bad), "row")
+        raise DataError(f"predicted − true is not finite for {rows}; the first is test row {bad[0] + 1}")
 
 
 def target_names(model: Model) -> tuple[str, ...]:

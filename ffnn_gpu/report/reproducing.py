@@ -1,7 +1,5 @@
 """The commands that repeat a run, continue it, and evaluate it."""
 
-import csv
-import io
 import shlex
 from typing import Any
 
@@ -10,6 +8,7 @@ import msgspec
 from ffnn_gpu.estimators.settings import FIELDS, OPPOSITES, TrainConfig
 from ffnn_gpu.report.findings import Setting
 from ffnn_gpu.report.record import Record
+from ffnn_gpu.tables.cells import quoted
 
 WITHOUT_FLAG = ("data", "out")
 
@@ -57,10 +56,8 @@ def _flag(name: str, value: Any) -> list[str]:
 
 
 def _parts(values: tuple[Any, ...]) -> str:
-    """Join values by commas; one with a comma or a quote stands between double quotes."""
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(values)
-    return "" if not values else line.getvalue()
+    """Join values by commas, as an option takes them."""
+    return ",".join(quoted(str(value)) for value in values)
 
 
 def _shown(value: Any) -> str:

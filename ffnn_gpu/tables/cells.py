@@ -144,13 +144,14 @@ def said(found: Sequence[tuple[str, str]]) -> str:
 
 def option_value(text: str) -> str:
     """Return a text as a shell writes it for an option that takes several, separated by commas."""
-    return shlex.quote(_quoted(text))
+    return shlex.quote(quoted(text))
 
 
 def option_values(texts: Iterable[str]) -> str:
     """Return several texts as a shell writes them for one option."""
-    return shlex.quote(",".join(map(_quoted, texts)))
+    return shlex.quote(",".join(map(quoted, texts)))
 
 
-def _quoted(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"' if "," in text or '"' in text else text
+def quoted(text: str) -> str:
+    """Return a text between double quotes if it holds a comma, a double quote or an end of line."""
+    return '"' + text.replace('"', '""') + '"' if {*',"\r\n'} & {*text} else text

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.task import Task
+from ffnn_gpu.estimators.train_table import train_table
 from ffnn_gpu.nn.layers import Dense
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.tables.encoding import Encoding
@@ -250,3 +252,25 @@ def test_target_of_a_model_that_was_trained_on_arrays_must_be_named(csv_file):
     assert read_labelled(path, "price", model)[2].ravel().tolist() == [10, 20]
     named = replace(model, target_name="price")
     assert read_labelled(path, None, named)[2].ravel().tolist() == [10, 20]
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "pipe"])
+def test_name_of_a_bundled_set_is_no_table(kind, tmp_path, monkeypatch):
+    """`./iris` names what lies there."""
+    monkeypatch.chdir(tmp_path)
+    iris = tmp_path / "iris"
+    if kind == "folder":
+        iris.mkdir()
+        (iris / "a.csv").write_text("u,v\n1,a\n2,b\n3,a\n4,b\n")
+    else:
+        iris.touch() if kind == "file" else os.mkfifo(iris)
+    found = read("iris")
+    assert found.table is None and found.data.x.shape == (150, 4)
+    network = Network(4, [Dense(3)], dtype="float64")
+    model = Model(network, Task.of(found.data.y), data="iris")
+    assert read_rows("iris", model).x.shape == (150, 4) and len(read_labelled("iris", None, model)[1]) == 150
+    assert "iris is no table" in CliRunner().invoke(main, ["inspect", "iris"]).output
+    with pytest.raises(DataError, match="iris is no table"):
+        train_table("iris", "v")
+    if kind == "folder":
+        assert read("./iris").table is not None

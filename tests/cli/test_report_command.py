@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from ffnn_gpu.cli import record, result
+from ffnn_gpu.cli import commands, record, result
 from ffnn_gpu.cli.commands import main
 from ffnn_gpu.cli.record import history_of
 from ffnn_gpu.cli.report_command import after_training
@@ -60,23 +60,28 @@ def run(*words):
 
 
 def without_times(page):
-    """Return the text of a page without the commands and costs, which differ in folders and times."""
-    parts = [
-        node
-        for node in read(page).all("section")
-        if node.attributes["id"] not in ("costs", "commands", "settings")
-    ]
-    return [node.text for node in parts]
+    """Return the text of a page without the costs."""
+    return [node.text for node in read(page).all("section") if node.attributes["id"] != "costs"]
 
 
-def test_report_after_training_equals_that_of_the_run_folder(folder):
-    before = Path("run/report.html").read_text("utf-8")
+def test_report_after_training_equals_that_of_the_run_folder(trained, folder):
+    before = Path("run/report.html").read_text("utf-8").replace(str(trained), str(folder))
     Path("run/report.html").unlink()
     done = run("report", "run", "--device", "numpy")
     assert done.exit_code == 0 and done.stderr == ""
     size = Path("run/report.html").stat().st_size
     assert done.stdout == f"report {Path('run/report.html')} ({size:,} bytes)\n"
     assert without_times(Path("run/report.html").read_text("utf-8")) == without_times(before)
+
+
+def test_report_after_training_is_written_if_the_result_cannot_be_printed(folder, monkeypatch):
+    def full(text):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(commands, "print_result", full)
+    done = run("train", "rows.npy", *FAST, "--out", "other", "--report")
+    assert done.exit_code == 1 and "No space left on device" in done.stderr
+    assert Path("other/report.html").is_file()
 
 
 def test_output_goes_where_it_is_told(folder):
@@ -162,15 +167,52 @@ def test_wrong_words_are_refused_in_a_sentence(folder, words, code, complaint):
         ("result.json", "{"),
         ("result.json", '{"test": 5}'),
         ("result.json", '{"epochs": "<b>"}'),
+        ("result.json", "[1]"),
+        ("result.json", '{"test": {"accuracy": "high"}}'),
+        ("result.json", '{"rows": {"test": []}}'),
+        ("result.json", '{"baseline": {"predicts": "a", "metric": "rmse", "better": 1, "rmse": "x"}}'),
+        ("result.json", '{"baseline": {}}'),
+        ("result.json", '{"ensemble": {"members": [1]}}'),
+        ("result.json", '{"table": {"checksum": [1], "duckdb": "1"}}'),
+        ("result.json", '{"search": {"trials": {}}}'),
         ("config.toml", "epochs = 'many'"),
         ("metrics.jsonl", '{"epoch": "first"}\n{"epoch": 2}'),
         ("metrics.jsonl", '[1, 2]\n{"epoch": 2}'),
+        ("metrics.jsonl", f'{{"epoch": 1{"0" * 400}}}\n{{"epoch": 2}}'),
     ],
 )
 def test_damaged_files_are_named(folder, name, content):
     Path("run", name).write_text(content, "utf-8")
     done = run("report", "run")
     assert done.exit_code in (2, 3) and name in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("has_result", [True, False])
+def test_rows_that_the_model_cannot_read_are_left_out(folder, has_result):
+    np.save("rows.npy", np.hstack([ROWS, ROWS]))
+    if not has_result:
+        Path("run/result.json").unlink()
+    done = run("report", "run")
+    assert done.exit_code == 0 and "x has 7 columns; layer 0 of this network reads 3" in done.stderr
+
+
+def test_history_in_another_encoding_is_named(folder):
+    Path("run/metrics.jsonl").write_bytes(b"\xff\xfe{")
+    done = run("report", "run")
+    assert done.exit_code == 3 and "metrics.jsonl is damaged: it is no UTF-8 text" in done.stderr
+
+
+def test_history_without_losses_has_no_curve_of_them(folder):
+    Path("run/metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}', "utf-8")
+    done = run("report", "run")
+    assert done.exit_code == 0 and "run lacks learning curves" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["info", "evaluate"])
+def test_damaged_result_is_named_by_other_commands(folder, command):
+    Path("run/result.json").write_text('{"model": "forest", "rows": 5}', "utf-8")
+    done = run(command, "run")
+    assert done.exit_code == 3 and "result.json is damaged: model is 'forest'" in done.stderr
 
 
 def test_result_of_an_earlier_version_is_enough(folder):

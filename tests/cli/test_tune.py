@@ -242,3 +242,14 @@ def test_failing_search_ends_with_code_1_and_the_reason():
     failed = run("tune", "t.csv", "--trials", 2, *FEW, "--optimizer", "sgd", "--lr", "1e30", "--out", "out")
     assert failed.exit_code == 1
     assert "error: no trial could be completed, of 2: the " in failed.stderr.splitlines()[-1]
+
+
+def test_search_begins_with_the_file_of_an_ensemble(no_plots):
+    text = 'data = "t.csv"\nmodel = "tabular"\npreset = "fast"\ntime_limit = "5m"\nmetrics = ["f1_macro"]\n'
+    Path("ensemble.toml").write_text(text, "utf-8")
+    found = done("tune", "--config", "ensemble.toml", *FEW, "--trials", "1", "--out", "out")
+    said = "a search trains one network, and leaves out preset, time_limit, model of ensemble.toml"
+    assert said in found.stderr
+    settings = read_toml("out/config.toml")
+    assert settings["model"] == "mlp" and settings["metrics"] == ["f1_macro"]
+    assert run("tune", "--config", "ensemble.toml", "--model", "tabular", "--trials", "1").exit_code == 2

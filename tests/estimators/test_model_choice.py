@@ -14,6 +14,7 @@ from ffnn_gpu.estimators.model_choice import (
     one_network,
     require_fitting,
     split_as_decided,
+    without_ensemble,
 )
 from ffnn_gpu.estimators.settings import FIELDS, OF_COLUMNS, OF_SOURCES, TrainConfig
 from ffnn_gpu.estimators.tabular.recipes import LINEAR, PRESETS, TWO_LAYERS, Preset, rows_in_full
@@ -156,6 +157,16 @@ def test_types_processes_and_durations_that_an_ensemble_does_not_have_are_refuse
     with pytest.raises(ConfigurationError, match="time_limit = '5 minutes' is not accepted"):
         require_fitting(TrainConfig(model="tabular", time_limit="5 minutes"))
     require_fitting(TrainConfig(model="mlp", dtype="bfloat16"), 3)
+
+
+def test_settings_of_an_ensemble_are_left_out_unless_they_are_given():
+    ensemble = TrainConfig(model="tabular", preset="best", metric="auc", time_limit="5m", seed=3)
+    assert without_ensemble(ensemble, ()) == (
+        TrainConfig(model="mlp", seed=3),
+        ["preset", "metric", "time_limit", "model"],
+    )
+    assert without_ensemble(ensemble, ("model", "preset", "metric", "time_limit")) == (ensemble, [])
+    assert without_ensemble(TrainConfig(lr=0.1), ()) == (TrainConfig(lr=0.1), [])
 
 
 def test_a_search_takes_one_network_only():

@@ -116,7 +116,7 @@ REFUSED = {
     ),
     "a bad cell": (
         (FRAME.astype({"x": object}).replace({"x": {FRAME.x[1]: "12 kg"}}), "label"), {}, DataError,
-        "row 1 holds '12 kg'. If that means a missing cell, use missing '12 kg'",
+        r"row 1 holds '12 kg'. If that means a missing cell, use missing=\['12 kg'\]",
     ),
 }  # fmt: skip
 

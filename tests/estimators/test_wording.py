@@ -11,6 +11,7 @@ from ffnn_gpu.errors import DataError
 from ffnn_gpu.estimators.settings import FIELDS
 from ffnn_gpu.estimators.wording import in_estimators, in_python
 from ffnn_gpu.tables import times
+from ffnn_gpu.tables.cells import option_value, option_values
 
 pd = pytest.importorskip("pandas")
 pytest.importorskip("sklearn")
@@ -118,3 +119,34 @@ def test_values_of_options_are_read_as_a_shell_reads_them(message, said):
 def test_every_setting_is_an_argument_in_python():
     for name in FIELDS:
         assert in_python(f"use --{name.replace('_', '-')} x").startswith(f"use {name}")
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("a missing cell, use --missing '12 kg'; if", "a missing cell, use missing=['12 kg']; if"),
+        ("use --categorical a or --drop a", "use categorical=['a'] or drop=['a']"),
+        ("use --number 'x,\"y,z\"'. The same", "use number=['x', 'y,z']. The same"),
+        ("use --categorical names or --drop names", "use categorical=['names'] or drop=['names']"),
+        ("--categorical names it", "categorical names it"),
+        ("use --missing for them, or", "use missing for them, or"),
+        ("(--task multiclass changes it)", "(task='multiclass' changes it)"),
+        ("(--decimal ',' reads thousands)", "(decimal=',' reads thousands)"),
+        ("sign, use --decimal ,", "sign, use decimal=','"),
+        ("--class-weight balanced weighs", "class_weight='balanced' weighs"),
+        ("row 1 holds '--drop x'. Use it", "row 1 holds '--drop x'. Use it"),
+    ],
+)
+def test_values_of_options_become_those_of_arguments(message, said):
+    assert in_python(message) == said
+
+
+@pytest.mark.parametrize("name", ["a,b", "a\nb", "a\r\n", 'a "b"', "it's", "'\"", "a;b", "$(x)", "a b", "."])
+def test_names_with_signs_of_their_own_survive_messages(name):
+    assert in_python(f"use --categorical {option_value(name)}; or") == f"use categorical={[name]}; or"
+    assert (
+        in_estimators(f"use --categorical {option_value(name)} or") == f"use categorical_features={[name]} or"
+    )
+    assert "--" not in in_estimators(f"use --drop {option_value(name)}")
+    values = (name, "x")
+    assert in_python(f"use --missing {option_values(values)}. The") == f"use missing={[*values]}. The"

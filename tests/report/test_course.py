@@ -5,7 +5,7 @@ import math
 import pytest
 
 from ffnn_gpu.cli.settings import TrainConfig
-from ffnn_gpu.report.course import costs_of, in_bytes, panels_of, status_of
+from ffnn_gpu.report.course import costs_of, ensemble_of, in_bytes, panels_of, status_of
 from ffnn_gpu.report.record import MemberCourse, Record
 from ffnn_gpu.training.history import History
 
@@ -25,6 +25,20 @@ def test_panels_hold_the_history():
     losses = {line.label: (line.x, line.y) for line in panels["Loss"].lines}
     assert losses["validation"] == ([1, 2, 3, 4, 5], [2 / k for k in range(1, 6)])
     assert losses["training"][1] == [row["loss"] for row in ROWS]
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "measured"),
+    [
+        ("binary", None, "log loss"),
+        ("regression", None, "error in standard deviations"),
+        ("binary", "roc_auc", "1 − roc auc"),
+        ("regression", "mae", "mae"),
+    ],
+)
+def test_errors_of_an_ensemble_are_called_by_what_was_compared(task, metric, measured):
+    found = {"members": [], "errors": {}, "weights": {}, "error": 0.1, "temperature": 1.0, "metric": metric}
+    assert ensemble_of(record({"task": task, "ensemble": found})).what == measured
 
 
 def test_long_history_is_thinned_and_keeps_its_ends():

@@ -13,7 +13,7 @@ from ffnn_gpu.training.history import History
 
 CONFIGS = [
     TrainConfig(data="digits"),
-    TrainConfig(data="my data.csv", target="price, in €", hidden=(), drop=("a,b", 'c"d', "e f")),
+    TrainConfig(data="my data.csv", target="price, in €", hidden=(), drop=("a,b", 'c"d', "e\nf")),
     TrainConfig(data="a.csv", day_first=True, header=False, lr=1e-4, hidden=(8, 4), standardize=False),
     TrainConfig(data="a.csv", day_first=False, header=True, class_weight="balanced", missing=("-", "?")),
     TrainConfig(query="SELECT * FROM 'a b.csv' WHERE x > 1", time_limit="10m", model="tabular", target="3"),

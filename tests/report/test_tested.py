@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.data.standardizer import Standardizer
+from ffnn_gpu.errors import DataError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.split import Part
 from ffnn_gpu.estimators.task import Task
@@ -52,6 +53,13 @@ def test_regression_is_described_by_its_own_rows(backend):
     assert dict(zip(coverage.asked, coverage.half_widths, strict=True))[0.9] == pytest.approx(half)
     observed = dict(zip(coverage.asked, coverage.observed, strict=True))
     assert observed[0.9] == pytest.approx(np.mean(error <= half))
+
+
+@pytest.mark.parametrize("price", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_refused(price):
+    y = np.where(np.arange(5) == 3, price, 1.0)
+    with pytest.raises(DataError, match="predicted − true is not finite for 1 row; the first is test row 4"):
+        findings_of_rows(linear("numpy", PRICE, [1, 0, 0]), Part(X[:5], y), None, {})
 
 
 def test_binary_classes_are_described_by_their_own_rows(backend):
@@ -108,6 +116,13 @@ def test_matrix_of_many_classes_keeps_those_with_errors_and_the_sum():
 def test_residuals_of_one_value_have_a_histogram():
     (found,) = residuals_of(np.ones((5, 1)), np.ones((5, 1)), ["a"])
     assert sum(found.heights) == 5 and found.edges[0] < 0 < found.edges[-1] and found.bias == 0
+
+
+def test_half_widths_of_fewer_targets_are_left_out():
+    y = np.zeros((4, 2))
+    widths = HalfWidths({0.5: np.array([1.0]), 0.9: np.array([2.0, 3.0])}, "errors")
+    first, second = coverage_of(y, y, widths, ("a", "b"))
+    assert first.asked == second.asked == (0.9,) and second.half_widths == (3.0,)
 
 
 def test_half_widths_out_of_fold_are_used_as_they_are():
