@@ -49,21 +49,21 @@ class Panel:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A kind of member of an ensemble: its error out of fold, and its weight, None if it is not used."""
+    """A kind of member of an ensemble: its score out of fold, and its weight, None if it is not used."""
 
     name: str
-    error: float
+    score: float
     weight: float | None
     members: int
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The kinds of members, the error of all together, and sentences about them."""
+    """The kinds of members, what their scores measure, the score of all together, and sentences."""
 
     recipes: tuple[Recipe, ...]
     what: str
-    error: float
+    score: float
     said: tuple[str, ...]
 
 
