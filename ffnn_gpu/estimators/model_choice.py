@@ -65,9 +65,9 @@ def decided(
             "them out, or choose with model = 'mlp' or 'tabular'"
         )
     if network:
-        return Choice(NETWORK, f"an ensemble has no {_listed(network)}")
+        return Choice(NETWORK, _belong(network, "one network"))
     if ensemble:
-        return Choice(ENSEMBLE, f"one network has no {_listed(ensemble)}")
+        return Choice(ENSEMBLE, _belong(ensemble, "an ensemble"))
     if processes > 1:
         return Choice(NETWORK, f"an ensemble trains in one process, and there are {processes}")
     if config.dtype not in DTYPES:
@@ -141,6 +141,10 @@ def one_network(config: TrainConfig) -> TrainConfig:
 
 def _is_changed(config: TrainConfig, name: str) -> bool:
     return bool(getattr(config, name) != FIELDS[name].default)
+
+
+def _belong(names: Sequence[str], owner: str) -> str:
+    return f"{_listed(names)} {'are settings' if names[1:] else 'is a setting'} of {owner}"
 
 
 def _listed(names: Sequence[str]) -> str:
