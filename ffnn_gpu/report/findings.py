@@ -5,6 +5,7 @@ Numbers that do not exist are NaN or None. Texts are not escaped here, but in `m
 
 from dataclasses import dataclass
 
+from ffnn_gpu.evaluation.metrics import LOWER_IS_BETTER
 from ffnn_gpu.report.charts import Line
 
 
@@ -159,6 +160,12 @@ class Importance:
     rows: int
     repeats: int
     columns: tuple[ColumnImportance, ...]
+
+    @property
+    def error(self) -> str:
+        """1 − accuracy, or rmse: the number that grows."""
+        name = self.metric.replace("_", " ")
+        return name if self.metric in LOWER_IS_BETTER else f"1 \u2212 {name}"
 
 
 @dataclass(frozen=True)

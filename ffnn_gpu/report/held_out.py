@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from ffnn_gpu.evaluation.metrics import LOWER_IS_BETTER
 from ffnn_gpu.report.axes import Axis
 from ffnn_gpu.report.charts import Bars, Chart, Dots, Guide, Line, figure
 from ffnn_gpu.report.findings import (
@@ -152,10 +151,9 @@ def _interval(found: Coverage) -> Html:
 def _importance(found: Importance) -> Html:
     largest = max((column.mean for column in found.columns), default=0.0)
     rows = [_important(column, largest) for column in found.columns[:MOST_IMPORTANT]]
-    error = found.metric if found.metric in LOWER_IS_BETTER else f"1 \u2212 {found.metric.replace('_', ' ')}"
     more = len(found.columns) - len(rows)
     note = (
-        f"How much {error} grows when the cells of a column are given to other rows: mean and standard "
+        f"How much {found.error} grows when the cells of a column are given to other rows: mean and standard "
         f"deviation of {found.repeats} repeats over {found.rows:,} test rows."
     )
     note += f" {more:,} further columns matter less." if more > 0 else ""
