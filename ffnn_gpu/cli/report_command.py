@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from ffnn_gpu.checkpoints import atomic_file
 from ffnn_gpu.checkpoints.json_values import dumps
@@ -83,8 +84,9 @@ def after_training(config: TrainConfig, done: "Result", announce: Announce) -> N
         return
     folder, name = done.folder, str(done.folder)
     courses, size = courses_of(folder, done.history, []), size_of(folder)
+    config = msgspec.structs.replace(run_folder.located(config), model=done.report["model"])
     record = Record(
-        name, run_folder.located(config), done.report, done.history, courses, done.model, done.training,
+        name, config, done.report, done.history, courses, done.model, done.training,
         done.split, size,
     )  # fmt: skip
     path = folder / run_folder.REPORT

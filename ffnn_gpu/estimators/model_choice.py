@@ -101,14 +101,18 @@ def with_model(config: TrainConfig, choice: Choice) -> TrainConfig:
     return msgspec.structs.replace(config, model=choice.model)
 
 
+def unused_settings(model: str) -> tuple[str, ...]:
+    """Return the names of the settings that have no meaning for this model; () for "auto"."""
+    return {ENSEMBLE: OF_ONE_NETWORK, NETWORK: OF_ENSEMBLES}.get(model, ())
+
+
 def require_fitting(config: TrainConfig, processes: int = 1) -> None:
     """Raise ConfigurationError for a setting that has no meaning for the model.
 
     A setting counts as given if it differs from its default, because a config.toml holds all of them.
     """
     is_ensemble = config.model == ENSEMBLE
-    unfit = OF_ONE_NETWORK if is_ensemble else OF_ENSEMBLES
-    given = ", ".join(name for name in unfit if _is_changed(config, name))
+    given = ", ".join(name for name in unused_settings(config.model) if _is_changed(config, name))
     if given and is_ensemble:
         raise ConfigurationError(
             f"the recipes of model = 'tabular' decide {given}; leave that out, or use model = 'mlp'"
