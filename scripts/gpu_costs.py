@@ -40,15 +40,18 @@ The model knows four limits of the {H200.name} (`benchmarks/gpu_model/machine.py
 
 {chr(10).join(LIMITS)}
 
-A launch takes as long as its slowest part. Launches that wait for nothing of each other overlap and
+A launch takes as long as its slowest part. Launches that do not depend on each other overlap and
 share the rates. A real step takes longer: kernels also share multiprocessors and caches, and few
-reach these rates.
+kernels reach these rates.
 
 The columns:
 
-- launches: of one step; chain: the longest sequence in which each waits for the one before.
-- MB, GFLOP: read and written by the step, and computed by its products.
-- in turn: the time if no two launches overlapped.
+- launches: kernels that one step starts
+- chain: the longest sequence of launches in which each waits for the one before; it is no whole
+  number where several steps share a graph
+- MB: bytes that the step reads and writes
+- GFLOP: operations of its matrix products
+- in turn: the time if no two launches overlapped
 
 | network | batch | launches | chain | MB | GFLOP | in turn, µs | predicted, µs |
 |---|---|---|---|---|---|---|---|

@@ -100,7 +100,7 @@ def split_line(rows: Mapping[str, int], backend: Backend, folds: int = 0) -> str
     """
     validation = f", {rows['validation']:,} to validate"
     if folds:
-        validation = f" in {folds} folds, each of which validates members once"
+        validation = f" in {folds} folds (each validates the members trained on the others)"
     parts = f"{counted(rows['train'], 'row')} to train{validation}, {rows['test']:,} to test"
     return f"{parts}; backend {backend.name} ({_why(backend)})"
 

@@ -45,7 +45,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     if ensemble is not None:
         recipes = Counter(member["recipe"] for member in ensemble["members"])
         kinds = ", ".join(f"{n} {recipe}" for recipe, n in recipes.items())
-        shown["layers"] = f"the mean of members; trained were {kinds}"
+        shown["layers"] = f"the weighted mean of members; trained: {kinds}"
     if found["model"] is not None:
         shown = {"model": f"{KINDS[found['model']]}: {found['model_reason']}", **shown}
     said = [f"{name:<9} {text}" for name, text in shown.items()]

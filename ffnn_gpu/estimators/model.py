@@ -63,6 +63,11 @@ class Model:
     encoding: Encoding | None = None
     weight_name: str | None = None
 
+    def __repr__(self) -> str:
+        target = f" of {self.target_name!r}" if self.target_name else ""
+        numbers = f"{self.network.n_in:,} numbers, {self.network.params.count:,} parameters"
+        return f"<Model: {self.task.kind}{target}, {numbers}>"
+
     @property
     def inputs(self) -> Inputs:
         """How raw rows become the matrix that the network reads."""

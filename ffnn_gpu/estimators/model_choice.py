@@ -65,9 +65,9 @@ def decided(
             "or the other"
         )
     if network:
-        return Choice(NETWORK, f"an ensemble has no {_listed(network)}")
+        return Choice(NETWORK, _belong(network, "one network"))
     if ensemble:
-        return Choice(ENSEMBLE, f"one network has no {_listed(ensemble)}")
+        return Choice(ENSEMBLE, _belong(ensemble, "an ensemble"))
     if processes > 1:
         return Choice(NETWORK, f"an ensemble trains in one process, and there are {processes}")
     if config.dtype not in DTYPES:
@@ -101,14 +101,18 @@ def with_model(config: TrainConfig, choice: Choice) -> TrainConfig:
     return msgspec.structs.replace(config, model=choice.model)
 
 
+def unused_settings(model: str) -> tuple[str, ...]:
+    """Return the names of the settings that have no meaning for this model; () for "auto"."""
+    return {ENSEMBLE: OF_ONE_NETWORK, NETWORK: OF_ENSEMBLES}.get(model, ())
+
+
 def require_fitting(config: TrainConfig, processes: int = 1) -> None:
     """Raise ConfigurationError for a setting that has no meaning for the model.
 
     A setting counts as given if it differs from its default, because a config.toml holds all of them.
     """
     is_ensemble = config.model == ENSEMBLE
-    unfit = OF_ONE_NETWORK if is_ensemble else OF_ENSEMBLES
-    given = ", ".join(name for name in unfit if _is_changed(config, name))
+    given = ", ".join(name for name in unused_settings(config.model) if _is_changed(config, name))
     if given and is_ensemble:
         raise ConfigurationError(
             f"the recipes of model = 'tabular' decide {given}; leave that out, or use model = 'mlp'"
@@ -153,6 +157,10 @@ def without_ensemble(config: TrainConfig, given: Collection[str]) -> tuple[Train
 
 def _is_changed(config: TrainConfig, name: str) -> bool:
     return bool(getattr(config, name) != FIELDS[name].default)
+
+
+def _belong(names: Sequence[str], owner: str) -> str:
+    return f"{_listed(names)} {'are settings' if names[1:] else 'is a setting'} of {owner}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -53,6 +53,10 @@ class TrainedTable:
     choice: Choice
     ensemble: Ensemble | None = None
 
+    def __repr__(self) -> str:
+        test = ", ".join(f"{name} {value:.4g}" for name, value in (self.test or {}).items())
+        return f"<TrainedTable: {self.choice.model}, test {test or 'without rows'}; {self.model!r}>"
+
 
 def train_table(
     data: Any, target: str | int | None = None, *, verbose: int = 1, **settings: Any

@@ -141,5 +141,14 @@ def _importance(runs: Sequence[Findings]) -> Html:
             largest[name] = max(mean, largest.get(name, mean))
     names = sorted(largest, key=lambda name: -largest[name])[:MOST_IMPORTANT]
     rows = [[name_of(name), *(number(columns.get(name)) for columns in found)] for name in names]
-    caption = "How much the error grows when a column is shuffled"
+    caption = f"How much the error grows when a column is shuffled; the error is {_measured(runs)}"
     return table(caption, _headings("column", runs), rows, range(1, 1 + len(runs)))
+
+
+def _measured(runs: Sequence[Findings]) -> str:
+    """1 − accuracy: the error of all runs, or that of each run if they differ."""
+    computed = [(run.name, run.tested.importance) for run in runs if run.tested and run.tested.importance]
+    found = {name: importance.error for name, importance in computed}
+    if len({*found.values()}) == 1:
+        return next(iter(found.values()))
+    return ", ".join(f"{error} of {isolated(name)}" for name, error in found.items())

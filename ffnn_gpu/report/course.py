@@ -7,7 +7,6 @@ from statistics import median
 from ffnn_gpu.checks import counted
 from ffnn_gpu.report.charts import Line, thinned
 from ffnn_gpu.report.findings import Ensemble, Panel, Recipe
-from ffnn_gpu.report.numbers import error_called
 from ffnn_gpu.report.record import MemberCourse, Record
 from ffnn_gpu.training.history import NO_METRICS, History
 
@@ -64,26 +63,20 @@ def _together(courses: tuple[MemberCourse, ...], recipe: str, name: str) -> Line
 
 
 def ensemble_of(record: Record) -> Ensemble | None:
-    """Return the recipes of an ensemble with their errors and weights; None of one network."""
+    """Return the recipes of an ensemble and their scores, the best first; None of one network."""
     found = record.result.get("ensemble")
     if found is None:
         return None
     names = [member["recipe"] for member in found["members"]]
-    recipes = (
-        Recipe(name, _number(error), found["weights"].get(name), names.count(name))
-        for name, error in found["errors"].items()
+    metric = found.get("metric")  # the scores are values of it; the errors are lower for better recipes
+    scores, score = (found["scores"], found["score"]) if metric else (found["errors"], found["error"])
+    recipes = tuple(
+        Recipe(name, _number(scores[name]), found["weights"].get(name), names.count(name))
+        for name in sorted(found["errors"], key=lambda name: _number(found["errors"][name]))
     )
-    what = _measured(record)
-    ordered = sorted(recipes, key=lambda recipe: recipe.error)
-    return Ensemble(tuple(ordered), what, _number(found["error"]), tuple(_said(found["temperature"])))
-
-
-def _measured(record: Record) -> str:
-    """Return what the errors of recipes are: lower for better ones, as `Objective.error` gives them."""
-    metric = (record.result.get("ensemble") or {}).get("metric")
-    if metric is not None:
-        return error_called(str(metric))
-    return "error in standard deviations" if record.result.get("task") == "regression" else "log loss"
+    default = "error in standard deviations" if record.result["task"] == "regression" else "log loss"
+    what = metric.replace("_", " ") if metric else default
+    return Ensemble(recipes, what, _number(score), tuple(_said(found["temperature"])))
 
 
 def _said(temperature: float) -> Iterator[str]:

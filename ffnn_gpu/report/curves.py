@@ -56,18 +56,18 @@ def _heading(panel: Panel, line: Line) -> str:
 
 
 def ensemble_of(found: Findings) -> Html:
-    """Return the kinds of members with their errors and weights."""
+    """Return the kinds of members with their scores and weights."""
     ensemble = found.ensemble
     if ensemble is None:
         return Html("")
     rows = [
         [
-            recipe.name, str(recipe.members), number(recipe.error),
+            recipe.name, str(recipe.members), number(recipe.score),
             "not used" if recipe.weight is None else f"{recipe.weight:.2f}",
         ]
         for recipe in ensemble.recipes
     ]  # fmt: skip
-    rows.append(["all together", "", number(ensemble.error), ""])
+    rows.append(["all together", "", number(ensemble.score), ""])
     headings = ["kind of member", "members", f"{ensemble.what}, out of fold", "weight"]
     listed = table("Kinds of members of the ensemble", headings, rows, (1, 2, 3))
     return joined([listed, *(element("p", sentence) for sentence in ensemble.said)])

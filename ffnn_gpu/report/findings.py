@@ -5,6 +5,7 @@ Numbers that do not exist are NaN or None. Texts are not escaped here, but in `m
 
 from dataclasses import dataclass
 
+from ffnn_gpu.evaluation.metrics import LOWER_IS_BETTER
 from ffnn_gpu.report.charts import Line
 
 
@@ -49,21 +50,21 @@ class Panel:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A kind of member of an ensemble: its error out of fold, and its weight, None if it is not used."""
+    """A kind of member of an ensemble: its score out of fold, and its weight, None if it is not used."""
 
     name: str
-    error: float
+    score: float
     weight: float | None
     members: int
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The kinds of members, the error of all together, and sentences about them."""
+    """The kinds of members, what their scores measure, the score of all together, and sentences."""
 
     recipes: tuple[Recipe, ...]
     what: str
-    error: float
+    score: float
     said: tuple[str, ...]
 
 
@@ -159,6 +160,12 @@ class Importance:
     rows: int
     repeats: int
     columns: tuple[ColumnImportance, ...]
+
+    @property
+    def error(self) -> str:
+        """1 − accuracy, or rmse: the number that grows."""
+        name = self.metric.replace("_", " ")
+        return name if self.metric in LOWER_IS_BETTER else f"1 \u2212 {name}"
 
 
 @dataclass(frozen=True)

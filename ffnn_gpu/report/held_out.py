@@ -17,7 +17,7 @@ from ffnn_gpu.report.findings import (
     Worst,
 )
 from ffnn_gpu.report.markup import Html, element, isolated, joined, name_of
-from ffnn_gpu.report.numbers import error_called, number, percent, rounded
+from ffnn_gpu.report.numbers import number, percent, rounded
 from ffnn_gpu.report.tables import Shaded, table
 
 MOST_IMPORTANT = 30
@@ -153,8 +153,8 @@ def _importance(found: Importance) -> Html:
     rows = [_important(column, largest) for column in found.columns[:MOST_IMPORTANT]]
     more = len(found.columns) - len(rows)
     note = (
-        f"How much {error_called(found.metric)} grows when the cells of a column are given to other rows: "
-        f"mean and standard deviation of {found.repeats} repeats over {found.rows:,} test rows."
+        f"How much {found.error} grows when the cells of a column are given to other rows: mean and standard "
+        f"deviation of {found.repeats} repeats over {found.rows:,} test rows."
     )
     note += f" {more:,} further columns matter less." if more > 0 else ""
     headings = ["column", element("span", "share of the largest", class_="unseen"), "growth", "deviation"]

@@ -7,8 +7,10 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import rows_of
+from ffnn_gpu.errors import DataError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.split import Part, part_of
+from ffnn_gpu.estimators.tabular.criterion import Objective, predictions_of
 from ffnn_gpu.estimators.task import DEFAULT_METRICS
 from ffnn_gpu.evaluation.importance import permutation_importance
 from ffnn_gpu.evaluation.metrics import LOWER_IS_BETTER, METRICS, READ_SCORES
@@ -42,7 +44,7 @@ def importance_of(model: Model, test: Part, result: Mapping[str, Any]) -> Import
     x = np.asarray(
         model.features(some.x if isinstance(some.x, TableRows) else np.asarray(rows_of(some.x)[:]))
     )
-    name = metric_of(model, result)
+    name = metric_of(model, some, result)
     found = permutation_importance(error_of(model, some, name), x, [each.places for each in columns], repeats)
     rows = zip(columns, found.mean(axis=1).tolist(), found.std(axis=1).tolist(), strict=True)
     importances = [ColumnImportance(column.name, mean, deviation) for column, mean, deviation in rows]
@@ -72,14 +74,27 @@ def read_columns(model: Model) -> list[Read]:
     return found
 
 
-def metric_of(model: Model, result: Mapping[str, Any]) -> str:
-    """Return the first metric of the run that reads decisions."""
-    names = [name for name in (result.get("test") or {}) if name in METRICS and name not in READ_SCORES]
-    return names[0] if names else DEFAULT_METRICS[model.task.kind][0]
+def metric_of(model: Model, part: Part, result: Mapping[str, Any]) -> str:
+    """Return the first metric of the run that these rows define, or else the standard one."""
+    names = [name for name in (result.get("test") or {}) if name in METRICS]
+    defined = (name for name in names if name not in READ_SCORES or _is_defined(model, part, name))
+    return next(defined, DEFAULT_METRICS[model.task.kind][0])
+
+
+def _is_defined(model: Model, part: Part, name: str) -> bool:
+    """Return False for a metric that needs rows which are not there, such as the AUC of one class."""
+    y = model.task.encode(part.y)
+    try:
+        Objective.of(name, model.task).require_defined(y, np.zeros(len(y), int), part.weight)
+    except DataError:
+        return False
+    return True
 
 
 def error_of(model: Model, part: Part, name: str) -> Callable[[HostArray], float]:
     """Return a function from a matrix of these rows to an error: the metric, or 1 − the metric."""
+    if name in READ_SCORES:
+        return _error_of_probabilities(model, part, name)
     task, metric = model.task, METRICS[name]
     is_regression = task.kind == "regression"
     y = np.reshape(part.y, (len(part.y), -1)) if is_regression else task.encode(part.y)
@@ -89,5 +104,15 @@ def error_of(model: Model, part: Part, name: str) -> Callable[[HostArray], float
         decided = task.in_units(decided) if is_regression else decided.reshape(y.shape)
         value = metric(y, decided, sample_weight=part.weight)
         return value if name in LOWER_IS_BETTER else 1 - value
+
+    return error
+
+
+def _error_of_probabilities(model: Model, part: Part, name: str) -> Callable[[HostArray], float]:
+    """Return the same for a metric that reads probabilities."""
+    task, objective, y = model.task, Objective.of(name, model.task), model.task.encode(part.y)
+
+    def error(x: HostArray) -> float:
+        return objective.error(y, predictions_of(task, model.network.predict(x)), part.weight)
 
     return error

@@ -2,7 +2,6 @@
 
 import math
 
-from ffnn_gpu.evaluation.metrics import LOWER_IS_BETTER
 from ffnn_gpu.report.markup import Html, element
 
 
@@ -28,8 +27,3 @@ def rounded(value: float, digits: int = 4) -> str:
 def percent(share: float) -> str:
     """97.2 %"""
     return f"{100 * share:.1f}\u00a0%"
-
-
-def error_called(metric: str) -> str:
-    """rmse, 1 − roc auc: what an error made of a metric is called, which is lower for better predictions."""
-    return metric if metric in LOWER_IS_BETTER else f"1 \u2212 {metric.replace('_', ' ')}"

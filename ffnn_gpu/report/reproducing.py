@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from ffnn_gpu.estimators.model_choice import unused_settings
 from ffnn_gpu.estimators.settings import FIELDS, OPPOSITES, TrainConfig
 from ffnn_gpu.report.findings import Setting
 from ffnn_gpu.report.record import Record
@@ -14,11 +15,11 @@ WITHOUT_FLAG = ("data", "out")
 
 
 def settings_of(config: TrainConfig) -> tuple[Setting, ...]:
-    """Return every setting of a run as text."""
-    found = []
+    """Return every setting that has a meaning for the model of a run, as text."""
+    found, unused = [], {"out", *unused_settings(config.model)}
     for name, field in FIELDS.items():
         value = getattr(config, name)
-        if name != "out":
+        if name not in unused:
             found.append(Setting(name, _shown(value), value == field.default))
     return tuple(found)
 

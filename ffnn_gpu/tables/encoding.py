@@ -220,7 +220,9 @@ class Encoding:
         if lacking or twice:
             problem = "lacks these columns" if lacking else "contains these columns more than once"
             listed = _listed([*map(repr, lacking or twice)])
-            near = nearest(lacking[0], table.names) if lacking else ""
+            read = set(self.names)
+            others = [name for name in table.names if name not in read]
+            near = nearest(lacking[0], others) if lacking else ""
             hint = f"; is {near!r} meant for {lacking[0]!r}?" if near else ""
             raise DataError(f"{table.source} {problem}, which the model was trained on: {listed}{hint}")
         places = {name: k for k, name in enumerate(table.names)}

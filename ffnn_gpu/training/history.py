@@ -10,6 +10,7 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.checkpoints.json_values import dumps
+from ffnn_gpu.checks import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,13 +39,19 @@ class History:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __repr__(self) -> str:
+        last = self.rows[-1] if self.rows else {}
+        values = [f"{name} {last[name]:.4g}" for name in ("loss", "val_loss") if name in last]
+        return f"<History: {', '.join([counted(len(self), 'row'), *values])}>"
+
     def __getitem__(self, name: str) -> list[float]:
         """Return one column, for example history["val_loss"]; NaN for epochs without it.
 
         Raises KeyError with the list of columns.
         """
         if self.rows and name not in self.columns:
-            raise KeyError(f"{name!r}; there are {', '.join(self.columns)}")
+            listed = f"the columns are {', '.join(self.columns)}; history.rows lists the epochs"
+            raise KeyError(f"the history has no column {name!r}; {listed}")
         return [row.get(name, math.nan) for row in self.rows]
 
     @property

@@ -112,7 +112,10 @@ def assert_equal_runs(a, b):
 def test_an_ensemble_is_a_run_that_every_command_reads():
     found = done(*WORDS, "--out", "out")
     assert {*os.listdir("out")} == FILES | {"confusion_matrix.png"}
-    assert "96 rows to train in 3 folds, each of which validates members once, 24 to test;" in found.stderr
+    assert (
+        "96 rows to train in 3 folds (each validates the members trained on the others), 24 to test;"
+        in found.stderr
+    )
     assert "member 6/6  two layers, fold 3  val_loss" in found.stderr
     saved = report()
     for line in saved["ensemble"]["explanation"]:
@@ -132,7 +135,7 @@ def test_an_ensemble_is_a_run_that_every_command_reads():
     assert len(done("predict", "out", "t.csv", "--quiet").stdout.splitlines()) == N + 1
     done("export", "out", "--numpy", "m.py")
     said = done("info", "out").stdout
-    assert "trained were 3 linear, 3 two layers" in said and "all together" in said
+    assert "trained: 3 linear, 3 two layers" in said and "all together" in said
     assert json.loads(done("info", "out", "--json").stdout)["ensemble"] == saved["ensemble"]
 
 
@@ -386,7 +389,7 @@ def test_a_setting_of_one_network_has_one_trained_also_with_its_default_value(no
     """Given as a flag, by --set, in a file, or in a config.toml that is older than the setting `model`."""
     few = (*DEFAULT, "--hidden", "4", "--epochs", "1")
     found = done(*few, "--out", "out")
-    assert "model mlp, one network: an ensemble has no hidden, epochs\n" in found.stderr
+    assert "model mlp, one network: hidden, epochs are settings of one network\n" in found.stderr
     saved = read_toml("out/config.toml")
     assert saved["model"] == report()["model"] == "mlp" and report()["epochs"] == 1
     lines = Path("out/config.toml").read_text("utf-8").splitlines(keepends=True)

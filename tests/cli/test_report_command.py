@@ -66,6 +66,9 @@ def without_times(page):
 
 def test_report_after_training_equals_that_of_the_run_folder(trained, folder):
     before = Path("run/report.html").read_text("utf-8").replace(str(trained), str(folder))
+    assert "model | mlp" in "\n".join(
+        " | ".join(cell.text for cell in row.children) for row in section(read(before), "settings").all("tr")
+    )
     Path("run/report.html").unlink()
     done = run("report", "run", "--device", "numpy")
     assert done.exit_code == 0 and done.stderr == ""

@@ -56,8 +56,10 @@ def test_a_table_gets_an_ensemble_and_an_array_one_network():
 def test_a_setting_that_an_ensemble_refuses_decides_for_one_network(name):
     """The law for each setting: "auto" with it is one network exactly if "tabular" refuses it."""
     config = TrainConfig(**{name: OTHER[name]})
-    assert decided(config, (), True) == Choice("mlp", f"an ensemble has no {name}")
-    assert decided(TrainConfig(), {name, "seed"}, True) == Choice("mlp", f"an ensemble has no {name}")
+    assert decided(config, (), True) == Choice("mlp", f"{name} is a setting of one network")
+    assert decided(TrainConfig(), {name, "seed"}, True) == Choice(
+        "mlp", f"{name} is a setting of one network"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(BOTH - {"model"}))
@@ -68,7 +70,7 @@ def test_a_setting_of_both_decides_nothing(name):
 
 @pytest.mark.parametrize("name", OF_AN_ENSEMBLE)
 def test_a_setting_of_an_ensemble_decides_for_one_whatever_the_data_are(name):
-    said = Choice("tabular", f"one network has no {name}")
+    said = Choice("tabular", f"{name} is a setting of an ensemble")
     assert decided(TrainConfig(**{name: OF_AN_ENSEMBLE[name]}), (), False) == said
     assert decided(TrainConfig(), {name}, True, rows=10**7) == said
 

@@ -11,6 +11,7 @@ from ffnn_gpu.cli import result, train
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.errors import DataError, ShapeError
 from ffnn_gpu.estimators.model import Model
+from ffnn_gpu.estimators.train_table import train_table
 from ffnn_gpu.tables.frames import table_of
 from ffnn_gpu.tables.sources import read_table
 
@@ -124,6 +125,16 @@ def test_missing_column_is_refused_by_name(model, frame):
         model.predict(type(frame)(renamed))
     with pytest.raises(DataError, match=f"{lacks}'x', 'color', 'member', 'seen', 'n'$"):
         model.predict(type(frame)({"a": [1.0], "b": [2.0], "c": [1.0], "d": [1.0], "e": [1.0]}))
+
+
+def test_column_that_the_model_reads_is_not_suggested_for_another():
+    frame = pd.DataFrame({"monthly_cost": RNG.normal(size=40), "total_cost": RNG.normal(size=40)})
+    y = frame["total_cost"] > 0
+    model = train_table(frame.assign(y=y), "y", hidden=(2,), epochs=1, device="cpu", verbose=0).model
+    with pytest.raises(DataError, match=r"trained on: 'total_cost'$"):
+        model.predict(frame[["monthly_cost"]])
+    with pytest.raises(DataError, match=r"is 'total' meant for 'total_cost'\?$"):
+        model.predict(frame.rename(columns={"total_cost": "total"}))
 
 
 def test_column_that_is_there_twice_is_refused_by_name(model):

@@ -63,6 +63,8 @@ def test_every_form_of_a_table_trains_the_model_of_the_command(command, form):
     assert made.test == command.report["test"]
     assert (made.rows, made.rows_without_target) == (command.report["rows"], 3)
     assert {*made.left_out} == {"id", "w"} and len(made.history) == 3
+    assert repr(made).startswith("<TrainedTable: mlp, test accuracy ") and len(repr(made)) < 200
+    assert repr(made.model) in repr(made) and repr(made.model).startswith("<Model: multiclass of 'label', ")
     assert (made.model.predict(FRAME) == command.model.predict(FRAME)).all()
 
 

@@ -62,6 +62,13 @@ def test_runs_with_other_test_rows_are_not_compared_silently(pair, change, reaso
     assert "best" in calm and "best" not in warned
 
 
+def test_importances_name_their_error(pair):
+    first, other = pair
+    tested = replace(other.tested, importance=replace(other.tested.importance, metric="rmse"))
+    for second, said in ((other, "is 1 − accuracy"), (replace(other, tested=tested), "rmse of \u2068other")):
+        assert said in section(read(comparison_page([first, second])), "importance").text
+
+
 def test_score_that_one_run_lacks_is_a_dash(pair):
     first, other = pair
     other = replace(other, scores=(Score("roc_auc", 0.75, None, False),))

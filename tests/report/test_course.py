@@ -103,3 +103,18 @@ def test_costs_are_those_of_the_result_and_the_history():
 )
 def test_sizes(size, text):
     assert in_bytes(size) == text
+
+
+@pytest.mark.parametrize(
+    ("metric", "what", "shown"),
+    [("roc_auc", "roc auc", [0.84, 0.83, 0.85]), (None, "log loss", [0.16, 0.17, 0.15])],
+)
+def test_members_are_reported_by_the_metric_that_chose_them(metric, what, shown):
+    found = {
+        "members": [{"recipe": "a"}, {"recipe": "b"}], "weights": {"b": 1.0}, "temperature": 1,
+        "metric": metric, "errors": {"a": 0.17, "b": 0.16}, "error": 0.15,
+        "scores": {"a": 0.83, "b": 0.84}, "score": 0.85,
+    }  # fmt: skip
+    ensemble = ensemble_of(record({"ensemble": found, "task": "binary"}))
+    assert ensemble.what == what and [recipe.name for recipe in ensemble.recipes] == ["b", "a"]
+    assert [*(recipe.score for recipe in ensemble.recipes), ensemble.score] == shown

@@ -7,6 +7,7 @@ import pytest
 
 from ffnn_gpu.cli.commands import train_command
 from ffnn_gpu.cli.settings import FIELDS, TrainConfig, resolve
+from ffnn_gpu.estimators.model_choice import KINDS, OF_ENSEMBLES, OF_ONE_NETWORK
 from ffnn_gpu.report.record import Record
 from ffnn_gpu.report.reproducing import commands_of, settings_of, train_words
 from ffnn_gpu.training.history import History
@@ -46,6 +47,9 @@ def test_settings_are_all_there_and_know_whether_they_are_defaults():
     shown = [
         (found[name].value, found[name].is_default) for name in ("lr", "hidden", "header", "ema", "seed")
     ]
+    with_model = {model: {each.name for each in settings_of(TrainConfig(model=model))} for model in KINDS}
+    assert with_model["mlp"] == {*found} - {*OF_ENSEMBLES}
+    assert with_model["tabular"] == {*found} - {*OF_ONE_NETWORK}
     assert shown == [("0.1", False), ("8,4", False), ("no", False), ("not set", True), ("0", True)]
 
 

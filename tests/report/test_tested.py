@@ -11,7 +11,7 @@ from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.report import importance
 from ffnn_gpu.report.confusion import confusion_of
-from ffnn_gpu.report.importance import importance_of
+from ffnn_gpu.report.importance import error_of, importance_of
 from ffnn_gpu.report.intervals import HalfWidths, coverage_of, half_widths_of
 from ffnn_gpu.report.residuals import residuals_of
 from ffnn_gpu.report.tested import findings_of_rows
@@ -157,6 +157,29 @@ def test_importance_uses_the_weights_of_the_rows():
     assert weighted.metric == "mae" and weighted.rows == 200
     plain = importance_of(model, Part(X, PRICE), {"test": {"mae": 1.0}})
     assert weighted.columns[0].mean != plain.columns[0].mean
+
+
+def pairs_in_order(y, score):
+    """Return the area under the ROC curve: the share of pairs (1, 0) whose scores are in this order."""
+    above = np.sign(score[y][:, None] - score[~y])
+    return (1 + above.mean()) / 2
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_importance_uses_the_metric_of_the_run_where_it_reads_probabilities(backend, classes):
+    y = (X[:, 0] + RNG.normal(size=200) > 0) + (X[:, 1] > 1).astype(int) * (classes == 3)
+    weights = [2, 0, 0] if classes == 2 else RNG.normal(size=(3, 3))
+    model = linear(backend, y, weights, kind="binary" if classes == 2 else "multiclass")
+    found = importance_of(model, Part(X, y), {"test": {"roc_auc": 0.9, "accuracy": 0.8}})
+    assert found.metric == "roc_auc" and found.error == "1 \u2212 roc auc"
+    z = backend.to_host(model.network.predict(X))
+    scores = {1: z[:, 0]} if classes == 2 else dict(enumerate(z.T))
+    if classes == 3:
+        scores = {k: np.exp(each) / np.exp(z).sum(axis=1) for k, each in scores.items()}
+    exact = np.mean([pairs_in_order(y == k, each) for k, each in scores.items()])
+    assert error_of(model, Part(X, y), "roc_auc")(X) == pytest.approx(1 - exact, abs=1e-12)
+    one = Part(X, np.zeros(200, int))
+    assert importance_of(model, one, {"test": {"roc_auc": 0.9}}).metric == "accuracy"
 
 
 def test_scaling_of_the_columns_is_applied():

@@ -23,6 +23,13 @@ def test_column_of_a_history_has_one_value_per_epoch():
 def test_unknown_column_is_refused_with_the_available_names():
     with pytest.raises(KeyError, match=r"'acc'.*epoch, loss, lr"):
         History(ROWS)["acc"]
+    with pytest.raises(KeyError, match=r"no column -1; .*; history\.rows lists the epochs"):
+        History(ROWS)[-1]
+
+
+def test_history_is_shown_in_one_line():
+    assert repr(History(ROWS[:1])).startswith("<History: 1 row, loss ")
+    assert repr(History()) == "<History: 0 rows>"
 
 
 def test_csv_and_jsonl_preserve_every_bit(tmp_path):

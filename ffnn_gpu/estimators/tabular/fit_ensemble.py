@@ -8,6 +8,7 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.backends import Backend
+from ffnn_gpu.checks import counted
 from ffnn_gpu.estimators.tabular import calibration
 from ffnn_gpu.estimators.tabular.criterion import Objective
 from ffnn_gpu.estimators.tabular.held_out_rows import HeldOutRows
@@ -60,6 +61,10 @@ class Ensemble:
     residuals: HostArray | None
     sample: HeldOutRows
     signal: int | None
+
+    def __repr__(self) -> str:
+        members = counted(len(self.members), "member")
+        return f"<Ensemble: {members}, {self.objective.measured} {self.score:.4f} out of fold>"
 
 
 def fit_ensemble(

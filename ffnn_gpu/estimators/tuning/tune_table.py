@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ffnn_gpu.backends import get_backend
+from ffnn_gpu.checks import counted
 from ffnn_gpu.estimators.arguments import config_of, given_in, left_out, read_data, warnings_in_python
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.recipe import evaluated
@@ -52,6 +53,10 @@ class TunedTable:
     warnings: list[str]
     interrupted: int | None
     study: Study
+
+    def __repr__(self) -> str:
+        trials = counted(len(self.trials), "trial")
+        return f"<TunedTable: {trials}, best {self.metric} {self.value:.4g}; {self.model!r}>"
 
     def save_config(self, path: str | Path) -> None:
         """Write all settings as TOML, for `ffnn-gpu train --config`."""

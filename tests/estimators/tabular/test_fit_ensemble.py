@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import signal
 import time
 import weakref
@@ -78,6 +79,7 @@ def ensemble(kind, backend, recipes=RECIPES, weight=None, folds=3, **training):
 @pytest.mark.parametrize("kind", TASKS)
 def test_joined_network_is_the_weighted_mean_of_its_members(backend, kind):
     found, _ = ensemble(kind, backend)
+    assert re.fullmatch(r"<Ensemble: \d+ members, [a-z ]+ \d\.\d{4} out of fold>", repr(found))
     task, T = TASKS[kind][0], found.temperature
     wanted = 0.0
     for member in found.members:

@@ -83,6 +83,7 @@ def test_first_trial_is_the_network_of_train_table(target):
     for name, value in found.model.network.params.to_host().items():
         np.testing.assert_array_equal(value, want[name])
     assert found.test == plain.test
+    assert repr(found).startswith(f"<TunedTable: 1 trial, best {found.metric} ") and len(repr(found)) < 200
     assert found.value == plain.history[f"val_{found.metric}"][-1]
     assert (found.rows, found.left_out, found.warnings) == (plain.rows, plain.left_out, plain.warnings)
 
