@@ -32,13 +32,15 @@ def test_panels_hold_the_history():
     [
         ("binary", None, "log loss"),
         ("regression", None, "error in standard deviations"),
-        ("binary", "roc_auc", "1 − roc auc"),
+        ("binary", "roc_auc", "roc auc"),
         ("regression", "mae", "mae"),
     ],
 )
-def test_errors_of_an_ensemble_are_called_by_what_was_compared(task, metric, measured):
+def test_scores_of_an_ensemble_are_called_by_what_was_compared(task, metric, measured):
     found = {"members": [], "errors": {}, "weights": {}, "error": 0.1, "temperature": 1.0, "metric": metric}
-    assert ensemble_of(record({"task": task, "ensemble": found})).what == measured
+    found |= {"scores": {}, "score": 0.9}
+    shown = ensemble_of(record({"task": task, "ensemble": found}))
+    assert (shown.what, shown.score) == (measured, 0.9 if metric else 0.1)
 
 
 def test_long_history_is_thinned_and_keeps_its_ends():
