@@ -26,9 +26,11 @@ def reading(folder, *program):
         stderr=subprocess.PIPE,
         text=True,
     )
-    end = time.monotonic() + 60
-    while not os.listdir(folder / "tmp"):
+    end, before = time.monotonic() + 60, set()
+    # twice the same: Python's tempfile first tries a file there, which it removes at once
+    while not before & (now := set(os.listdir(folder / "tmp"))):
         assert process.poll() is None and time.monotonic() < end
+        before = now
         time.sleep(0.02)
     return process
 
