@@ -77,7 +77,9 @@ def _duplicates(table: Table, columns: Sequence[Column], targets: Sequence[str])
     if copies := len(table) - distinct:
         rows = counted(copies, "row repeats", "rows repeat")
         yield Concern(
-            "duplicates", (), f"{rows} an earlier row; copies in both the training and the test rows make the test metrics too good"
+            "duplicates",
+            (),
+            f"{rows} an earlier row; copies in both training and test make the test metrics too good",
         )
 
 

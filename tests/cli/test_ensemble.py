@@ -112,7 +112,10 @@ def assert_equal_runs(a, b):
 def test_an_ensemble_is_a_run_that_every_command_reads():
     found = done(*WORDS, "--out", "out")
     assert {*os.listdir("out")} == FILES | {"confusion_matrix.png"}
-    assert "96 rows to train in 3 folds (each validates the members trained on the others), 24 to test;" in found.stderr
+    assert (
+        "96 rows to train in 3 folds (each validates the members trained on the others), 24 to test;"
+        in found.stderr
+    )
     assert "member 6/6  two layers, fold 3  val_loss" in found.stderr
     saved = report()
     for line in saved["ensemble"]["explanation"]:
