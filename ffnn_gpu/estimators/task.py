@@ -215,7 +215,9 @@ def _require_fit(kind: str, y: HostArray) -> None:
     if kind in ("binary", "multiclass") and wide:
         raise ConfigurationError(f"a {kind} task needs one target column; the target has shape {y.shape}")
     if kind == "regression" and not numbers:
-        raise ConfigurationError(f"a regression needs numbers; the target holds values such as {y.flat[0]!r}")
+        raise ConfigurationError(
+            f"a regression needs numbers; the target holds values such as '{y.flat[0]!s:.40}'"
+        )
     if kind == "multilabel" and not (numbers and y.ndim == 2 and ((y == 0) | (y == 1)).all()):
         raise ConfigurationError(
             f"a multilabel task needs 0 and 1 in columns; the target is {y.dtype} of shape {y.shape}"

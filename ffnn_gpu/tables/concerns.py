@@ -79,8 +79,7 @@ def _duplicates(table: Table, columns: Sequence[Column], targets: Sequence[str])
         yield Concern(
             "duplicates",
             (),
-            f"{rows} an earlier row; copies in both the training and the test rows make the test metrics "
-            "too good",
+            f"{rows} an earlier row; copies in both training and test make the test metrics too good",
         )
 
 

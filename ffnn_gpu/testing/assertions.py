@@ -22,6 +22,7 @@ from ffnn_gpu.nn.network import Network
 from ffnn_gpu.optim.choice import get_optimizer
 from ffnn_gpu.optim.optimizers import SGD, Optimizer
 from ffnn_gpu.testing.bounds import Bounds, Updates
+from ffnn_gpu.testing.constant_parameters import with_other_values
 from ffnn_gpu.testing.derivatives import oracle
 from ffnn_gpu.testing.one_pass import GRADIENT, as_network, one_pass, some_steps
 from ffnn_gpu.testing.rounding import exact_pass, scatter
@@ -75,7 +76,8 @@ def check_gradients(
 
     The derivative is computed by the complex step, or by float64 differences if a formula does not allow
     complex numbers. Where x holds category codes, ∂L/∂x must be 0. Output and loss are compared with a
-    float64 pass of the reference. The network is copied; yours is not changed.
+    float64 pass of the reference. The network is copied; yours is not changed. With a layer of your own,
+    parameters that are constant, such as 0, are checked a second time at other values.
 
     Args:
         subject: a network on any backend, or a layer, which is put into a float64 network on NumPy.
@@ -93,6 +95,9 @@ def check_gradients(
     network, loss = as_network(subject, x), get_loss(loss) if isinstance(loss, str) else loss
     network = network.to(network.backend)
     method, found = _against_oracle(network, loss, x, y, sample_weight, relative)
+    if (other := with_other_values(network)) is not None:
+        _, more = _against_oracle(other, loss, x, y, sample_weight, relative)
+        found += [replace(each, what=f"{each.what} at other values of the parameters") for each in more]
     if sample_weight is None and np.size(x):
         found += _weighted(network, loss, x, y, relative)
     return Report(method, tuple(found)).checked()

@@ -133,7 +133,7 @@ def test_metrics_of_a_regression_are_in_the_targets_units():
             "does not fit a regression task; choose mean_squared_error or",
         ),
         (PRICES, "auto", "nonsense", "no loss is called 'nonsense'"),
-        (SPECIES, "regression", "auto", "a regression needs numbers; the target holds values such as"),
+        (SPECIES, "regression", "auto", "needs numbers; the target holds values such as 'setosa'"),
         (SPECIES, "binary", "auto", "a binary task needs 2 classes; the target has 3"),
         (
             TAGS,

@@ -108,8 +108,7 @@ def test_copies_are_counted_over_all_columns_but_ids():
     }
     found = inspected(row=[*map(str, range(N))], **rows)
     assert [w.text for w in found.warnings if w.about == "duplicates"] == [
-        "2 rows repeat an earlier row; copies in both the training and the test rows make the test metrics "
-        "too good"
+        "2 rows repeat an earlier row; copies in both training and test make the test metrics too good"
     ]
     assert pd.DataFrame(rows).duplicated().sum() == 2
 

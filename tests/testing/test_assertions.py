@@ -21,6 +21,7 @@ from ffnn_gpu import (
     LayerNorm,
     Network,
     PointwiseLoss,
+    Residual,
     ShapeError,
     mean_squared_error,
     relu,
@@ -213,6 +214,39 @@ class Forgetful(Gain):
 class Narrowing(Gain):
     def forward(self, backend, p, x, buf):
         return super().forward(backend, p, x, buf)[:, :2]
+
+
+@dataclass(frozen=True, repr=False)
+class Bend(Layer):
+    """a = x + g x²        g (I,), 0 at the start"""
+
+    factor: int = 2
+
+    def parameter_shapes(self, I):
+        return {"g": (I,)}
+
+    def initial_values(self, rng, I):
+        return {"g": np.zeros(I)}
+
+    def forward(self, backend, p, x, buf):
+        buf.x = x
+        buf.a[...] = x + p.g * x * x
+        return buf.a
+
+    def backward(self, backend, p, da, buf):
+        backend.column_sum(da * buf.x * buf.x, out=p.dg)
+        if buf.dx is not None:
+            buf.dx[...] = da * (1 + self.factor * p.g * buf.x)
+        return buf.dx
+
+
+def test_error_that_parameters_of_0_hide_is_detected():
+    check_gradients(Bend(), mean_squared_error, X, X + 1)
+    nested = Network(4, [Residual([Bend(3)])], "numpy", "float64")
+    for wrong in (Bend(3), nested):
+        with pytest.raises(AssertionError, match="the gradient of x at other values of the parameters"):
+            check_gradients(wrong, mean_squared_error, X, X + 1)
+    assert not any(nested.params.to_host()["0.layers.0.g"])
 
 
 def test_correct_layer_passes_both_checks():

@@ -115,7 +115,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):  # type: ignore[misc]
             raise ValueError(f"requires y to be passed, but the target y is None: {type(self).__name__}")
         checked = np.asarray(_check_y(y, multi_output=True, y_numeric=True, estimator=self))
         if checked.dtype.kind not in "biuf":
-            raise ValueError(f"y holds values such as {checked.flat[0]!r}; a regression needs numbers")
+            raise ValueError(f"y holds values such as '{checked.flat[0]!s:.40}'; a regression needs numbers")
         return column_or_1d(checked, warn=True) if checked.shape[1:] == (1,) else checked
 
     def _task(self, y: HostArray, weight: HostArray | None) -> Task:
