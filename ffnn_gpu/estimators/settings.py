@@ -160,6 +160,7 @@ OF_COLUMNS = (
     "target", "categorical", "number", "drop", "id", "weight", "group", "split_by", "missing",
     "day_first", "task",
 )  # fmt: skip
+SURROGATE = re.compile("[\ud800-\udfff]")  # stands for a byte that is not UTF-8
 OPPOSITES = {"day_first": "--month-first"}  # flags that switch a setting off, if not --no-…
 # settings that say how a source is read, which `evaluate` and `predict` have too
 OF_SOURCES = ("query", "separator", "decimal", "encoding", "header")
@@ -176,9 +177,17 @@ def write_toml(config: TrainConfig, path: str | Path, note: str = "") -> None:
     """Write a file for --config, in one atomic step. Settings that are None are omitted: TOML has no null.
 
     note: a line of its own, as a comment.
+
+    Raises ConfigurationError for a text with bytes that are not UTF-8, which TOML cannot hold.
     """
     settings = msgspec.to_builtins(config).items()
-    text = tomli_w.dumps({name: value for name, value in settings if value is not None and name != "out"})
+    saved = {name: value for name, value in settings if value is not None and name != "out"}
+    if unfit := [name for name, value in saved.items() if SURROGATE.search(str(value))]:
+        shown = ascii(saved[unfit[0]])
+        raise ConfigurationError(
+            f"{unfit[0]} = {shown} is no UTF-8 text, which {Path(path).name} needs; rename it"
+        )
+    text = tomli_w.dumps(saved)
     text = f"# {note}\n{text}" if note else text
     atomic_file.write(Path(path), f"# ffnn-gpu train --config THIS_FILE repeats the run\n{text}".encode())
 

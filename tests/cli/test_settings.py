@@ -192,3 +192,12 @@ def test_settings_are_read_from_a_pipe():
     os.close(writer)
     assert resolve({}, file=f"/dev/fd/{reader}", environment={}).hidden == (4,)
     os.close(reader)
+
+
+@pytest.mark.parametrize("value", ["rows\udcff.csv", "\ud800"])
+def test_name_that_is_no_utf8_is_refused(tmp_path, value):
+    with pytest.raises(
+        ConfigurationError, match=r"^data = '.*\\ud.* is no UTF-8 text, which config.toml needs"
+    ):
+        write_toml(TrainConfig(data=value), tmp_path / "config.toml")
+    assert [*tmp_path.iterdir()] == []
