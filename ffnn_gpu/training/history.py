@@ -28,13 +28,13 @@ class History:
     Attributes:
         rows: one dict per finished epoch. Of a pack, losses and metrics are means over its members.
         members: of a pack, one dict per finished epoch: the vectors (R,) of the members' validation losses
-            and metrics.
+            and metrics. `==` compares the rows, not these arrays.
         interrupted: the signal that ended the run early, or None.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)
     interrupted: int | None = None
-    members: list[dict[str, HostArray]] = field(default_factory=list)
+    members: list[dict[str, HostArray]] = field(default_factory=list, compare=False)
 
     def __len__(self) -> int:
         return len(self.rows)

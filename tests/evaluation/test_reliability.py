@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ffnn_gpu.errors import DataError, ShapeError
+from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 from ffnn_gpu.evaluation.reliability import reliability
 
 P = np.random.default_rng(0).beta(0.6, 0.9, 500)
@@ -30,10 +30,21 @@ def test_certain_rows_are_in_the_first_and_the_last_bin():
     assert found.predicted.tolist() == [0, 1] and found.error == 0 and found.rows.tolist() == [1, 2]
 
 
-@pytest.mark.parametrize("p", [[], [0.5, 1.2], [0.5, -0.1], [0.5, np.nan]])
-def test_numbers_that_are_no_probabilities_are_refused(p):
-    with pytest.raises(DataError, match="each from 0 to 1"):
-        reliability(p, [0] * len(p))
+@pytest.mark.parametrize(
+    ("p", "event", "message"),
+    [
+        ([], [], "p and event have no rows"),
+        ([0.5, 1.2], [0, 1], r"probabilities from 0 to 1; it ranges from 0\.5 to 1\.2"),
+        ([0.5, -0.1], [0, 1], r"it ranges from -0\.1 to 0\.5"),
+        ([0.5, np.nan], [0, 1], "it ranges from nan to nan"),
+        ([0.5, 0.5], [0, 2], r"event must hold 0 and 1; it ranges from 0\.0 to 2\.0"),
+    ],
+)
+def test_numbers_that_are_no_probabilities_and_no_events_are_refused(p, event, message):
+    with pytest.raises(DataError, match=message):
+        reliability(p, event)
+    with pytest.raises(ConfigurationError, match="bins must be a whole number of at least 1, not 0"):
+        reliability([0.5], [1], bins=0)
 
 
 def test_lengths_must_agree():

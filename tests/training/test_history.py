@@ -124,3 +124,9 @@ def test_ticks_of_the_epoch_axis_are_whole_numbers(epochs):
     axes = falling(epochs, loss=1).plot().axes[0]
     axes.figure.draw_without_rendering()
     assert all(tick == round(tick) for tick in axes.get_xticks()) and len(axes.get_xticks())
+
+
+def test_histories_of_packs_are_compared_by_their_rows():
+    members = [[{"val_loss": np.array([1.0, 3.0])}] for _ in range(2)]
+    one, other = (History([{"epoch": 1, "val_loss": 2.0}], members=each) for each in members)
+    assert one == other and one != History([{"epoch": 1, "val_loss": 3.0}], members=members[0])
