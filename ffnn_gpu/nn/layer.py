@@ -16,6 +16,7 @@ To add a layer: define a frozen dataclass that derives from `Layer` in a new fil
 `forward`, `backward` and the shapes it needs. Test it by `check_gradients` of ffnn_gpu.testing.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -106,3 +107,10 @@ class Layer:
     def backward(self, backend: Backend, p: Views, da: Array, buf: Buffers) -> Array | None:
         """Return dx (B, I) for da (B, O), after the forward pass that filled buf."""
         raise NotImplementedError(f"{type(self).__name__} has no backward")
+
+
+def all_layers(layers: Iterable[Layer]) -> Iterator[Layer]:
+    """Yield these layers, each before the layers inside it."""
+    for layer in layers:
+        yield layer
+        yield from all_layers(getattr(layer, "layers", ()))

@@ -3,12 +3,10 @@
 With g = 0, the factor 1 + 2 g x of a gradient equals 1 + 3 g x.
 """
 
-from collections.abc import Iterable, Iterator
-
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
-from ffnn_gpu.nn.layer import Layer
+from ffnn_gpu.nn.layer import all_layers
 from ffnn_gpu.nn.network import Network
 
 
@@ -17,7 +15,7 @@ def with_other_values(network: Network) -> Network | None:
 
     Return None if no parameter is constant, or if all layers are of this package, whose own tests do this.
     """
-    if all(type(layer).__module__.startswith("ffnn_gpu.") for layer in _all_layers(network.layers)):
+    if all(type(layer).__module__.startswith("ffnn_gpu.") for layer in all_layers(network.layers)):
         return None
     rng, arrays = np.random.default_rng(0), network.params.to_host()
     constant = [slot.name for slot in network.params.slots if _is_constant(arrays[slot.name])]
@@ -33,10 +31,3 @@ def with_other_values(network: Network) -> Network | None:
 
 def _is_constant(values: HostArray) -> bool:
     return bool(values.size and (values == values.flat[0]).all())
-
-
-def _all_layers(layers: Iterable[Layer]) -> Iterator[Layer]:
-    """Yield these layers and all layers inside them."""
-    for layer in layers:
-        yield layer
-        yield from _all_layers(getattr(layer, "layers", ()))

@@ -16,10 +16,11 @@ from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.errors import ConfigurationError, DivergedError
 from ffnn_gpu.evaluation.evaluate import evaluate_together
 from ffnn_gpu.evaluation.samples import Samples
+from ffnn_gpu.nn.layer import all_layers
 from ffnn_gpu.training.callbacks import Run
 from ffnn_gpu.training.loss_meter import Meter
 from ffnn_gpu.training.resume import save_run
-from ffnn_gpu.training.step import Step, all_layers
+from ffnn_gpu.training.step import Step
 
 
 @dataclass(eq=False, repr=False)

@@ -13,7 +13,7 @@ There is no CUDA here: a backend may record a step once and then replay the reco
 """
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -21,7 +21,7 @@ from ffnn_gpu.backends import Array
 from ffnn_gpu.data.minibatches import Order
 from ffnn_gpu.distributed.communicator import piece_bounds
 from ffnn_gpu.errors import ConfigurationError
-from ffnn_gpu.nn.layer import Layer
+from ffnn_gpu.nn.layer import all_layers
 from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.nn.parameters import Parameters
@@ -117,12 +117,6 @@ def require_rows_for_statistics(
         f"{given} leave a batch of {smallest} row, and BatchNorm takes the variance of a batch, which needs "
         f"at least {needed}; use another batch_size{remedy}"
     )
-
-
-def all_layers(layers: Iterable[Layer]) -> Iterator[Layer]:
-    for layer in layers:
-        yield layer
-        yield from all_layers(getattr(layer, "layers", ()))
 
 
 def loss_of_run(network: Network, value: Array) -> Array:
