@@ -9,7 +9,7 @@ import numpy as np
 from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.backends.cpu.loops.chunks import command_of
 from ffnn_gpu.backends.cpu.loops.compiled_function import CompiledFunction
-from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, call, load, store
+from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, load, store
 from ffnn_gpu.backends.cpu.loops.layers import ROW
 from ffnn_gpu.backends.cpu.loops.values import FLOAT64, INT64, Pointer
 from ffnn_gpu.backends.cpu.recording.arguments import address
@@ -62,18 +62,8 @@ def run(shared: int, helpers: int, header: Any) -> float:
 
 
 def members_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """Run all chunks of all commands of the lane `chunk` of a pack, until one has failed.
-
-    Why all chunks: sums over many rows have several, for any number of threads.
-    """
-    failed, table = n[0], n[1 + 2 * chunk]
-    for k in range(n[2 + 2 * chunk]):
-        row = table + WORD * COLUMNS * k
-        parts = load(row + 2 * WORD)
-        for part in range(parts):
-            call(load(row), load(row + WORD), part, parts)
-        if load(failed):
-            return
+    """Run all chunks of all commands of the lane `chunk` of a pack, until one has failed."""
+    run_alone(n[1 + 2 * chunk], n[2 + 2 * chunk], n[0])
 
 
 run_members = command_of(members_command, np.dtype(np.float64))
