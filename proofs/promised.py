@@ -30,7 +30,7 @@ def prove(settings: Settings) -> list[Figure]:
     settings.say(f"tests: {len(wanted)} files and tests for {len(promised)} promises")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", "-o",
                "junit_family=xunit1", *wanted]  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "EVERY_MISTAKE": "1"}  # see tests/backends/cuda
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "EVERY_CASE": "1"}  # see tests/backends/cuda
     subprocess.run(
         command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=3600
     )

@@ -5,6 +5,9 @@ Biases are drawn from N(0, 1), so that no pre-activation is at a kink. With zero
 relus would put the pre-activations of the next layer exactly at their kink.
 """
 
+import itertools
+import os
+
 import numpy as np
 import pytest
 
@@ -95,17 +98,39 @@ def gradient(network, loss, x, y, sample_weight=None):
 # ---------------------------------------------------------------------- all combinations
 
 
+def activations_for(loss, layer, weighted):
+    """Return the activations to combine with a loss and a layer: a fourth of them, or all if EVERY_CASE=1.
+
+    The fourth differs from one combination to the next, so every pair of an activation with a loss, with a
+    layer and with weights is in some test.
+    """
+    every = list(ACTIVATIONS.values())
+    if os.environ.get("EVERY_CASE"):
+        return every
+    return every[([*ALL_LOSSES].index(loss) + [*LAYERS].index(layer) + 2 * weighted) % 4 :: 4]
+
+
 @pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("loss", ALL_LOSSES)
 def test_gradient_of_every_layer_activation_and_loss_equals_the_slope(backend, loss, layer, weighted):
     x, y = data("uniform" if weighted else "normal", (B, I)), targets(loss, B)
     w = np.array([0.5, 2.0, 1.25]) if weighted else None
-    for phi in ACTIVATIONS.values():
+    for phi in activations_for(loss, layer, weighted):
         # if φ is linear on the batch, batch norm cancels a bias before it: the gradient is 0, without a scale
         # of its own
         first = Dense(3, phi, bias=layer != "batch norm", biases=ONE)
         check_gradients(make(backend, [first, *LAYERS[layer]], loss), ALL_LOSSES[loss], x, y, sample_weight=w)
+
+
+def test_every_pair_of_an_activation_and_a_loss_or_layer_is_combined():
+    found = {
+        (phi.name, other)
+        for loss, layer, weighted in itertools.product(ALL_LOSSES, LAYERS, (False, True))
+        for phi in activations_for(loss, layer, weighted)
+        for other in (loss, layer, weighted)
+    }
+    assert found == set(itertools.product(ACTIVATIONS, [*ALL_LOSSES, *LAYERS, False, True]))
 
 
 @pytest.mark.parametrize("kind", ["normal", "uniform"])

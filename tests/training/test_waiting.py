@@ -83,16 +83,15 @@ def cost_of_fit(backend, launches, layers, loss, y, optimizer):
     return (counts(backend.xp) - before).tolist()
 
 
-@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-@pytest.mark.parametrize("loss", LOSSES)
-def test_launches_of_array_functions_never_wait_upload_or_allocate(loss, rule):
-    found = cost_of_launches(stand_in(FakeCupy), layers_for(loss), LOSSES[loss], TARGETS[loss], rule)
-    assert found == (1, [0, 0, 0])
-
-
 PAIRS = [(loss, "sgd") for loss in LOSSES] + [
     ("softmax_cross_entropy", rule) for rule in RULES if rule != "sgd"
 ]
+
+
+@pytest.mark.parametrize(("loss", "rule"), PAIRS)
+def test_launches_of_array_functions_never_wait_upload_or_allocate(loss, rule):
+    found = cost_of_launches(stand_in(FakeCupy), layers_for(loss), LOSSES[loss], TARGETS[loss], RULES[rule])
+    assert found == (1, [0, 0, 0])
 
 
 @pytest.mark.parametrize(("loss", "rule"), PAIRS)

@@ -223,8 +223,8 @@ def test_planted_mistake_changes_one_place():
     assert {mutant.name: text.count(mutant.old) for mutant in MUTANTS if text.count(mutant.old) != 1} == {}
 
 
-# Each mistake is compiled for a second: all of them by EVERY_MISTAKE=1, as in scripts/prove.py.
-PLANTED = MUTANTS if os.environ.get("EVERY_MISTAKE") else MUTANTS[::8]
+# Each mistake is compiled for a second: all of them by EVERY_CASE=1, as in scripts/prove.py.
+PLANTED = MUTANTS if os.environ.get("EVERY_CASE") else MUTANTS[::8]
 
 
 @pytest.mark.parametrize("mutant", PLANTED, ids=[mutant.name.replace(" ", "_") for mutant in PLANTED])
