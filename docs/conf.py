@@ -1,0 +1,74 @@
+"""Settings of Sphinx for the site; `scripts/docs.py` builds it. Its source folder is the repository."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from extensions.source_links import of_object  # noqa: E402
+
+import ffnn_gpu  # noqa: E402
+
+project = "ffnn_gpu"
+release = version = ffnn_gpu.__version__
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.linkcode",
+    "extensions.mathml",
+    "extensions.reference",
+    "extensions.source_links",
+]
+root_doc = "docs/index"
+include_patterns = ["docs/**.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md"]
+exclude_patterns = [".*", "**/.*", "build", "dist", "runs", "**/node_modules"]
+source_suffix = {".md": "markdown"}
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 4
+myst_url_schemes = {"http": None, "https": None, "mailto": None, "source": None}
+
+autodoc_default_options = {"member-order": "bysource"}
+autodoc_inherit_docstrings = False  # a layer repeats nothing of the contract of all layers
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+maximum_signature_line_length = 80
+toc_object_entries_show_parents = "hide"
+linkcode_resolve = of_object
+
+highlight_language = "none"
+
+templates_path = ["templates"]
+html_theme = "pydata_sphinx_theme"
+html_title = f"ffnn_gpu {release}"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_math_renderer = "mathml"
+html_copy_source = html_show_sourcelink = html_show_sphinx = html_show_copyright = False
+html_sidebars = {"**": ["navigation.html"]}
+html_theme_options = {
+    "logo": {"text": "ffnn_gpu"},
+    "navbar_center": [],
+    "navbar_end": ["theme-switcher"],
+    "secondary_sidebar_items": ["page-toc"],
+    "show_toc_level": 2,
+    "footer_start": [],
+    "footer_end": [],
+}
+
+
+def drop_empty_patterns(app: Any, docname: str, source: list[str]) -> None:
+    """Leave out patterns of the navigation that match no page; Sphinx warns of them, without a name to suppress."""
+    if docname == root_doc:
+        lines = source[0].splitlines(keepends=True)
+        pattern = re.compile(r"[\w/]*\*\n")
+        kept = [line for line in lines if not pattern.fullmatch(line) or [*HERE.glob(line.strip() + ".md")]]
+        source[0] = "".join(kept)
+
+
+def setup(app: Any) -> None:
+    """Connect what is above to Sphinx."""
+    app.connect("source-read", drop_empty_patterns)
