@@ -1,9 +1,7 @@
 """Settings of Sphinx for the site; `scripts/docs.py` builds it. Its source folder is the repository."""
 
-import re
 import sys
 from pathlib import Path
-from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
@@ -19,6 +17,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.linkcode",
     "extensions.mathml",
+    "extensions.navigation",
     "extensions.reference",
     "extensions.source_links",
 ]
@@ -48,6 +47,7 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_copy_source = html_show_sourcelink = html_show_sphinx = html_show_copyright = False
+html_context = {"default_mode": "auto"}
 html_sidebars = {"**": ["navigation.html"]}
 html_theme_options = {
     "logo": {"text": "ffnn_gpu"},
@@ -58,17 +58,3 @@ html_theme_options = {
     "footer_start": [],
     "footer_end": [],
 }
-
-
-def drop_empty_patterns(app: Any, docname: str, source: list[str]) -> None:
-    """Leave out patterns of the navigation that match no page; Sphinx warns of them, without a name to suppress."""
-    if docname == root_doc:
-        lines = source[0].splitlines(keepends=True)
-        pattern = re.compile(r"[\w/]*\*\n")
-        kept = [line for line in lines if not pattern.fullmatch(line) or [*HERE.glob(line.strip() + ".md")]]
-        source[0] = "".join(kept)
-
-
-def setup(app: Any) -> None:
-    """Connect what is above to Sphinx."""
-    app.connect("source-read", drop_empty_patterns)

@@ -114,5 +114,5 @@ def inline(text: str, links: Mapping[str, str]) -> str:
 def summary(docstring: str | None) -> str:
     """Return the first sentence or formula of a docstring."""
     first = next(blocks(inspect.cleandoc(docstring or "").splitlines()), [""])
-    text = re.sub(r"\s{2,}", "\N{EM SPACE}", " ".join(line.strip() for line in first))
+    text = re.split(r" {3,}", first[0])[0] if COLUMNS.search(first[0]) else " ".join(first)
     return re.split(r"(?<=[\w)`”])\. ", text)[0].rstrip(".:")
