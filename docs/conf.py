@@ -3,10 +3,9 @@
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from extensions.source_links import of_object  # noqa: E402
+from docs.extensions.source_links import of_object  # noqa: E402
 
 import ffnn_gpu  # noqa: E402
 
@@ -16,10 +15,10 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.linkcode",
-    "extensions.mathml",
-    "extensions.navigation",
-    "extensions.reference",
-    "extensions.source_links",
+    "docs.extensions.mathml",
+    "docs.extensions.navigation",
+    "docs.extensions.reference",
+    "docs.extensions.source_links",
 ]
 root_doc = "docs/index"
 include_patterns = ["docs/**.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md"]
@@ -45,6 +44,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"ffnn_gpu {release}"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_math_renderer = "mathml"
 html_copy_source = html_show_sourcelink = html_show_sphinx = html_show_copyright = False
 html_context = {"default_mode": "auto"}

@@ -59,4 +59,4 @@ if __name__ == "__main__":
         sys.exit("usage: python3 scripts/docs.py [--here] [--external]")
     if "--here" in options:
         sys.exit(main(options))
-    sys.exit(launch("docs", [str(Path(__file__).resolve()), "--here", *options]))
+    sys.exit(launch("dev", [str(Path(__file__).resolve()), "--here", *options]))

@@ -5,8 +5,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from extensions import docstrings, public_names, symbols
-from extensions.public_names import BLOCK, TOP, PublicName
+from docs.extensions import docstrings, public_names, symbols
+from docs.extensions.public_names import BLOCK, TOP, PublicName
 
 
 class Reference:

@@ -19,7 +19,7 @@ from pygments.lexers.special import TextLexer
 from pygments.util import ClassNotFound
 from sphinx.util import logging
 
-from extensions.symbols import ROOT, NoSuchSymbol, locate
+from docs.extensions.symbols import ROOT, NoSuchSymbol, locate
 
 LOGGER = logging.getLogger(__name__)
 FENCE = re.compile(r"^```.*?^```$", re.M | re.S)
@@ -115,7 +115,7 @@ def shown(path: Path) -> str:
         lexer = get_lexer_for_filename(path.name)
     except ClassNotFound:
         lexer = TextLexer()
-    form = HtmlFormatter(linenos="inline", lineanchors="line", anchorlinenos=True, wrapcode=True)
+    form = HtmlFormatter(linenos="inline", linespans="line")
     return str(highlight(path.read_text(encoding="utf-8"), lexer, form))
 
 
