@@ -5,9 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from docs.extensions.source_links import of_object  # noqa: E402
-
-import ffnn_gpu  # noqa: E402
+import ffnn_gpu
+from docs.extensions.source_links import of_object
 
 project = "ffnn_gpu"
 release = version = ffnn_gpu.__version__

@@ -6,10 +6,10 @@
 The exit code is 1 if Sphinx warns, a page is in no navigation, a link is broken, or a page loads anything
 from another place. Formulas, fonts and the search work without a network, also from the files alone.
 
-Why Sphinx, with MyST and the PyData theme: they stay maintained. NumPy, SciPy, pandas and scikit-learn publish
-with them. MkDocs had its last release in August 2024, the support of Material for MkDocs ended in November
-2026, and its successor Zensical is at version 0.1. The PyData theme had a release in November 2026, Furo none
-for a year.
+Why Sphinx, with MyST and the PyData theme: they stay maintained. NumPy, SciPy, pandas and scikit-learn
+publish with Sphinx and this theme, and all three had releases in the last two months (November 2026). MkDocs
+had its last release in August 2024. Material for MkDocs announced the end of its support for November 2026,
+and its successor Zensical is at version 0.1. The theme Furo had its last release in December 2025.
 """
 
 import shutil

@@ -24,15 +24,17 @@ class Page(HTMLParser):
         self.anchors |= {attributes[key] for key in ("id", "name") if attributes.get(key)}
         if tag == "a" and attributes.get("href"):
             self.links.add(attributes["href"])
-        elif attributes.get(LOADING.get(tag)):
-            if tag != "link" or not NOT_LOADED & set(attributes.get("rel", "").split()):
-                self.loads.add(attributes[LOADING[tag]])
+        elif attributes.get(LOADING.get(tag)) and not NOT_LOADED & set(attributes.get("rel", "").split()):
+            self.loads.add(attributes[LOADING[tag]])
 
 
 def check(site):
     """Return (complaints, external links) of all pages of a folder, both sorted."""
-    pages = {path: Page(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))
-             if "_static" not in path.parts}
+    pages = {
+        path: Page(path.read_text(encoding="utf-8"))
+        for path in sorted(site.rglob("*.html"))
+        if "_static" not in path.parts
+    }
     complaints, external = set(), set()
     for path, page in pages.items():
         here = path.relative_to(site).as_posix()

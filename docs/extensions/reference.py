@@ -48,9 +48,7 @@ class Reference:
         """Return the first sentence of a docstring."""
         return docstrings.inline(docstrings.summary(value.__doc__), self.links)
 
-    def docstring(
-        self, app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]
-    ) -> None:
+    def docstring(self, app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
         """Translate a docstring; autodoc calls this for each."""
         lines[:] = docstrings.to_rst("\n".join(lines), self.links)
 

@@ -1,8 +1,8 @@
 """Links to files of the repository → pages of the site that show these files.
 
-A link to a file that is no page, such as `../ffnn_gpu/nn/layers/dense.py#Dense.forward`, becomes a link to its
-source, at the line of the symbol. So the site is complete without a network, and the same link works where
-the Markdown files are read. API entries get such links by sphinx.ext.linkcode.
+A link to a file that is no page, such as `../ffnn_gpu/nn/layers/dense.py#Dense.forward`, becomes a link to
+its source, at the line of the symbol. So the site is complete without a network, and the same link works
+where the Markdown files are read. API entries get such links by sphinx.ext.linkcode.
 """
 
 import html
@@ -19,7 +19,7 @@ from pygments.lexers.special import TextLexer
 from pygments.util import ClassNotFound
 from sphinx.util import logging
 
-from docs.extensions.symbols import ROOT, NoSuchSymbol, locate
+from docs.extensions.symbols import ROOT, UnknownSymbolError, locate
 
 LOGGER = logging.getLogger(__name__)
 FENCE = re.compile(r"^```.*?^```$", re.M | re.S)
@@ -51,7 +51,7 @@ def of_object(domain: str, info: dict[str, str]) -> str | None:
     file = Path(import_module(info["module"]).__file__ or "")
     try:
         locate(file, info["fullname"])
-    except NoSuchSymbol:
+    except UnknownSymbolError:
         return None  # made at run time
     return f"{SCHEME}{file.relative_to(ROOT).as_posix()}#{info['fullname']}"
 
@@ -67,7 +67,7 @@ def resolve(app: Any, doctree: nodes.document) -> None:
                 try:
                     path, first, _ = locate(path, symbol)
                     anchor = f"#line-{first}"
-                except NoSuchSymbol as error:
+                except UnknownSymbolError as error:
                     LOGGER.warning("%s", error, location=node)
             place = path.relative_to(ROOT).as_posix()
             files(app.env).setdefault(docname, set()).add(place)
@@ -91,7 +91,9 @@ def write_pages(app: Any, exception: Exception | None) -> None:
         return
     wanted = {name for names in files(app.env).values() for name in names}
     folders = {name for name in wanted if (ROOT / name).is_dir()}
-    wanted |= {f"{name}/{path.name}" for name in folders for path in (ROOT / name).iterdir() if path.is_file()}
+    wanted |= {
+        f"{name}/{path.name}" for name in folders for path in (ROOT / name).iterdir() if path.is_file()
+    }
     for name in sorted(wanted):
         body = listing(ROOT / name) if name in folders else shown(ROOT / name)
         title = f"<h1><code>{html.escape(name)}</code></h1>"

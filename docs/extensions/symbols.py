@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
-class NoSuchSymbol(LookupError):
+class UnknownSymbolError(LookupError):
     """The file does not define the symbol; the message names both."""
 
 
@@ -23,14 +23,14 @@ def locate(path: Path, symbol: str) -> tuple[Path, int, int]:
     the symbol is the first line that contains it as a word.
 
     Raises:
-        NoSuchSymbol: the file does not have it.
+        UnknownSymbolError: the file does not have it.
     """
     if path.suffix != ".py":
         lines = path.read_text(encoding="utf-8").splitlines()
         for number, line in enumerate(lines, 1):
             if re.search(rf"\b{re.escape(symbol)}\b", line):
                 return path, number, number
-        raise NoSuchSymbol(f"{path.name} does not contain {symbol}")
+        raise UnknownSymbolError(f"{path.name} does not contain {symbol}")
     first, *inner = symbol.split(".")
     for node in statements(path):
         if isinstance(node, ast.ImportFrom):
@@ -39,7 +39,7 @@ def locate(path: Path, symbol: str) -> tuple[Path, int, int]:
                 return locate(source, ".".join([names[first], *inner]))
         elif first in defined(node):
             return path, *lines_of(node, inner, f"{path.name} does not define {symbol}")
-    raise NoSuchSymbol(f"{path.name} does not define {symbol}")
+    raise UnknownSymbolError(f"{path.name} does not define {symbol}")
 
 
 def lines_of(node: ast.AST, inner: list[str], complaint: str) -> tuple[int, int]:
@@ -47,7 +47,7 @@ def lines_of(node: ast.AST, inner: list[str], complaint: str) -> tuple[int, int]
     for name in inner:
         members = [found for found in getattr(node, "body", []) if name in defined(found)]
         if not members:
-            raise NoSuchSymbol(complaint)
+            raise UnknownSymbolError(complaint)
         node = members[0]
     return node.lineno, node.end_lineno  # type: ignore[attr-defined, return-value]
 
