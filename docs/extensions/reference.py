@@ -1,5 +1,7 @@
 """Pages of the API reference: a table of names, then each name with its signature, docstring and source."""
 
+import ast
+import re
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -39,7 +41,7 @@ class Reference:
         for name in sorted(names, key=str.lower):
             value = getattr(import_module(module), name)
             entry = PublicName(module, name, value)
-            text = f"``{value!r}``" if entry.is_data else self.sentence(value)
+            text = in_short(entry) if entry.is_data else self.sentence(value)
             yield f"   * - :py:obj:`{name} <{self.paths[id(value)]}>`"
             yield f"     - {text}"
         yield ""
@@ -62,13 +64,34 @@ def automatic(each: PublicName) -> Iterator[str]:
     yield ""
 
 
+def statement(each: PublicName) -> list[str]:
+    """Return the lines of the statement that makes an object, with the comment above it."""
+    path, first, last = symbols.locate(Path(import_module(each.module).__file__ or ""), each.name)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    while lines[first - 2].startswith("# ") and "---" not in lines[first - 2]:
+        first -= 1
+    return lines[first - 1 : last]
+
+
+def in_short(each: PublicName) -> str:
+    """Return the formula in the comment of the statement, else the beginning of the statement's value."""
+    lines = statement(each)
+    formula = re.search(r"# (\S+ = [^#]*)", "\n".join(lines))
+    if formula:
+        return docstrings.inline(re.split(r"[:,]? *\n|: ", formula[1])[0], {})
+    node = ast.parse("\n".join(lines)).body[0]
+    values, targets = node.value, node.targets[0]
+    if isinstance(targets, ast.Tuple):  # normal, uniform = Normal(), Uniform()
+        values = values.elts[[target.id for target in targets.elts].index(each.name)]
+    text = ast.unparse(values)
+    return f"``{text if len(text) < 80 else text[:78] + '…'}``"
+
+
 def data(each: PublicName) -> Iterator[str]:
     """Yield the description of an object that is data: the statement that makes it."""
-    path, first, last = symbols.locate(Path(import_module(each.module).__file__ or ""), each.name)
-    statement = path.read_text(encoding="utf-8").splitlines()[first - 1 : last]
     yield from (f".. py:data:: {each.name}", f"   :module: {each.module}", "")
     yield from ("   .. code-block:: python", "")
-    yield from (f"      {line}" for line in statement)
+    yield from (f"      {line}" for line in statement(each))
     yield ""
 
 
