@@ -42,6 +42,7 @@ templates_path = ["templates"]
 html_theme = "pydata_sphinx_theme"
 html_title = f"ffnn_gpu {release}"
 html_static_path = ["static"]
+html_favicon = "static/icon.svg"
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 html_math_renderer = "mathml"

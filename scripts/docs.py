@@ -23,6 +23,7 @@ from docs_links import check
 SITE = ROOT / "build" / "site"
 REDIRECT = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>ffnn_gpu</title>
+<link rel="icon" href="_static/icon.svg">
 <meta http-equiv="refresh" content="0; url=docs/index.html"></head>
 <body><a href="docs/index.html">ffnn_gpu</a></body></html>
 """
