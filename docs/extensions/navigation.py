@@ -1,7 +1,8 @@
 """The navigation beside each page: all pages, under the captions of docs/index.md.
 
-Why not the theme's own: it copies the table of contents of the whole site for each page. With 40 pages the
-build took 18 s of processor time; see `scripts/docs.py`.
+Why not the theme's own: it copies the table of contents of the whole site for each page. This one, and
+source pages without the theme, took the build of 39 pages and 88 source pages from 17.7 to 13.7 s of
+processor time (`scripts/docs.py --here`, a busy machine with 2 cores).
 """
 
 import re
