@@ -1,3 +1,3 @@
 """The version of this package, written here only: pyproject.toml reads it, and ranks compare theirs."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

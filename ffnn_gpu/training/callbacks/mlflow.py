@@ -28,7 +28,7 @@ class MLflow(Callback):
 
     Args:
         store: a database file, which is made if it is missing, or the address of another store, such as
-            "http://localhost:5000".
+            `"http://localhost:5000"`.
         experiment: the experiment of MLflow, which is made if it is missing.
         name: of the run; None for a name that MLflow makes up.
 
