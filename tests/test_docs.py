@@ -1,4 +1,4 @@
-"""Run what README.md and docs/*.md show, and check the names and links in them.
+"""Run what README.md and docs/**/*.md show, and check the names and links in them.
 
 All blocks of a page run in their order, in one temporary folder:
 
@@ -31,7 +31,7 @@ from ffnn_gpu.cli.commands import main
 from ffnn_gpu.cli.settings import resolve
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 PYTHON = [sys.executable, "-W", "error"]
 PYTEST = [*PYTHON, "-m", "pytest", "-p", "pytest_ffnn_gpu", "-p", "no:cacheprovider"]
 VARIABLE = re.compile(r"\bFFNN_GPU_[A-Z0-9_]+\b")
