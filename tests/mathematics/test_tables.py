@@ -1,10 +1,9 @@
-"""The tables of formulas hold, and the links lead to what they name.
+"""The tables of formulas hold.
 
 Derivatives are those of mpmath, in 15 digits.
 """
 
 import re
-from pathlib import Path
 from typing import Any
 
 import mpmath
@@ -15,8 +14,7 @@ from ffnn_gpu import schedules
 from ffnn_gpu.nn.activations import get_activation
 from ffnn_gpu.nn.initializers import INITIALIZERS
 from ffnn_gpu.nn.losses import get_loss
-from scripts.symbols import line_of
-from tests.mathematics.pages import ACTIVATIONS, LOSSES, NETWORK, OPTIMIZERS, PAGES, rows, value
+from tests.mathematics.pages import ACTIVATIONS, LOSSES, NETWORK, OPTIMIZERS, rows, value
 
 
 def precise() -> dict[str, Any]:
@@ -82,16 +80,3 @@ def test_schedules_have_the_factors_of_the_page() -> None:
         for t in range(T):
             want = value(factor, names | {"t": t, "u": t / T})
             assert abs(schedule(t, T) - want) < 1e-12, (name, t)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_link_to_code_leads_to_the_definition_of_its_text(page: Path) -> None:
-    links = re.findall(r"\[`([^`]+)`\]\(([^)#]+\.py)(?:#([\w.]+))?\)", page.read_text(encoding="utf-8"))
-    assert len(links) >= 10
-    for text, path, symbol in links:
-        file = (page.parent / path).resolve()
-        if not symbol:
-            assert file.is_file() and file.name == text, text
-            continue
-        line = file.read_text(encoding="utf-8").splitlines()[line_of(file, symbol) - 1]
-        assert text == symbol and re.search(rf"\b{symbol.split('.')[-1]}\b", line), (text, symbol, line)

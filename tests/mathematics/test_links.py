@@ -1,13 +1,14 @@
-"""Find the line on which a Python file defines a name: `file.py#NAME` → line.
-
-Pages link to code by name, such as `../ffnn_gpu/nn/layers/dense.py#Dense.backward`, because line numbers
-change with every edit. Whoever needs the line asks `line_of`.
-"""
+"""Links of the pages name a definition, `file.py#NAME`, because line numbers change with every edit."""
 
 import ast
 import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
+
+from tests.mathematics.pages import PAGES
 
 
 @functools.cache
@@ -35,3 +36,16 @@ def _definitions(node: ast.Module | ast.ClassDef, prefix: str) -> Iterator[tuple
             for name in (part for target in targets for part in ast.walk(target)):
                 if isinstance(name, ast.Name):
                     yield prefix + name.id, child.lineno
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_link_to_code_leads_to_the_definition_of_its_text(page: Path) -> None:
+    links = re.findall(r"\[`([^`]+)`\]\(([^)#]+\.py)(?:#([\w.]+))?\)", page.read_text(encoding="utf-8"))
+    assert len(links) >= 10
+    for text, path, symbol in links:
+        file = (page.parent / path).resolve()
+        if not symbol:
+            assert file.is_file() and file.name == text, text
+            continue
+        line = file.read_text(encoding="utf-8").splitlines()[line_of(file, symbol) - 1]
+        assert text == symbol and re.search(rf"\b{symbol.split('.')[-1]}\b", line), (text, symbol, line)
