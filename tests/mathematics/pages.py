@@ -87,5 +87,5 @@ def rows(page: Path, heading: str) -> dict[str, list[str]]:
     for line in table.splitlines()[2:]:
         first, *cells = re.split(r"(?<!\\)\|", line.strip()[1:-1])
         names = re.findall(r"`(\w+)`", first)
-        found |= {name: [first, *(cell.strip(" `").replace("\\|", "|") for cell in cells)] for name in names}
+        found |= {name: [cell.strip(" `").replace("\\|", "|") for cell in cells] for name in names}
     return found

@@ -198,20 +198,11 @@ def test_penalties_clipping_and_average_of_the_page_are_those_of_the_optimizer()
 
 
 def test_running_statistics_of_the_page_are_those_of_the_code() -> None:
-    names = {
-        "mean": 2.0,
-        "variance": 3.0,
-        "B": 5,
-        "momentum": 0.1,
-        "running_mean": 1.0,
-        "running_variance": 1.5,
-    }
+    names = {"μ": 2.0, "v": 3.0, "B": 5, "momentum": 0.1, "mean": 1.0, "variance": 1.5}
     done = run(boxes(LAYERS)[1], names)
     running = np.array([1.0]), np.array([1.5])
     Backend(np).running_statistics(np.array([2.0]), np.array([3.0]), 5, 0.1, *running)
-    np.testing.assert_allclose(
-        [done["running_mean"], done["running_variance"]], np.ravel(running), rtol=1e-14
-    )
+    np.testing.assert_allclose([done["mean"], done["variance"]], np.ravel(running), rtol=1e-14)
 
 
 def test_every_box_is_tested() -> None:

@@ -4,6 +4,7 @@ Derivatives are those of mpmath, in 15 digits.
 """
 
 import re
+from pathlib import Path
 from typing import Any
 
 import mpmath
@@ -14,7 +15,7 @@ from ffnn_gpu import schedules
 from ffnn_gpu.nn.activations import get_activation
 from ffnn_gpu.nn.initializers import INITIALIZERS
 from ffnn_gpu.nn.losses import get_loss
-from tests.mathematics.pages import ACTIVATIONS, LOSSES, NETWORK, OPTIMIZERS, rows, value
+from tests.mathematics.pages import ACTIVATIONS, LOSSES, NETWORK, OPTIMIZERS, rows, run, value
 
 
 def precise() -> dict[str, Any]:
@@ -27,21 +28,24 @@ def precise() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def constants(cell: str) -> dict[str, float]:
-    """Return the constants in the first cell of a row, such as `α = 0.01`."""
-    return {name: float(number) for name, number in re.findall(r"(\w) = ([\d.]+)", cell)}
+def with_constants(page: Path, name: str, names: dict[str, Any]) -> dict[str, Any]:
+    """Return `names` with those that the list below the table gives for one row, such as `α = 0.01`."""
+    (line,) = re.findall(rf"^- `{name}`: (.*)$", page.read_text(encoding="utf-8"), re.M) or [""]
+    for equation in re.findall(r"`([^`]+ = [^`]+)`", line):
+        names = run(equation, names)
+    return names
 
 
 @pytest.mark.parametrize("name", rows(ACTIVATIONS, "activation"))
 def test_activation_and_derivative_of_the_page_are_those_of_the_code(name: str) -> None:
-    first, phi, slope, of_output = rows(ACTIVATIONS, "activation")[name]
-    names, coded = precise() | constants(first), get_activation(name)
+    phi, slope, of_output = rows(ACTIVATIONS, "activation")[name]
+    coded = get_activation(name)
+    known = lambda s: with_constants(ACTIVATIONS, name, precise() | {"s": s})  # noqa: E731
     for s in map(mpmath.mpf, ("-4.5", "-2.25", "-0.7", "0.4", "1.9", "3.5")):
-        at = lambda s: value(phi, names | {"s": s})  # noqa: E731
-        a, want = at(s), mpmath.diff(at, s)
-        assert abs(value(slope, names | {"s": s}) - want) < 1e-12, s
+        a, want = value(phi, known(s)), mpmath.diff(lambda s: value(phi, known(s)), s)
+        assert abs(value(slope, known(s)) - want) < 1e-12, s
         if of_output:
-            assert abs(value(of_output, names | {"a": a}) - want) < 1e-12, s
+            assert abs(value(of_output, known(s) | {"a": a}) - want) < 1e-12, s
         assert coded.needs_input is not bool(of_output)
         s_or_a = s if coded.needs_input else a
         assert abs(coded.value(np, np.float64(s)) - a) < 1e-14
@@ -50,8 +54,8 @@ def test_activation_and_derivative_of_the_page_are_those_of_the_code(name: str) 
 
 @pytest.mark.parametrize("name", rows(LOSSES, "loss"))
 def test_loss_and_derivative_of_the_page_are_those_of_the_code(name: str) -> None:
-    first, loss, slope = rows(LOSSES, "loss")[name]
-    names, coded = precise() | constants(first), get_loss(name)
+    loss, slope = rows(LOSSES, "loss")[name]
+    names, coded = with_constants(LOSSES, name, precise()), get_loss(name)
     outputs = ("0.3", "0.85") if name == "binary_cross_entropy" else ("-2.4", "-0.6", "0.3", "1.9")
     for z in map(mpmath.mpf, outputs):
         for y in (-1, 1) if name == "hinge" else (0, 1):
@@ -66,7 +70,7 @@ def test_loss_and_derivative_of_the_page_are_those_of_the_code(name: str) -> Non
 def test_initial_values_have_the_variance_of_the_page(name: str) -> None:
     I, O = 500, 300
     W = INITIALIZERS[name](np.random.default_rng(0), (I, O))
-    want = value(rows(NETWORK, "initializer")[name][1], {"I": I, "O": O, "max": max})
+    want = value(rows(NETWORK, "initializer")[name][0], {"I": I, "O": O, "max": max})
     assert abs(W.var() / want - 1) < 0.02  # the standard error is 0.4 %
 
 
@@ -74,7 +78,7 @@ def test_schedules_have_the_factors_of_the_page() -> None:
     T, table = 40, rows(OPTIMIZERS, "schedule")
     functions = {"floor": np.floor, "cos": np.cos, "log2": np.log2, "π": np.pi, "min": min}
     settings = {"StepDecay": {"every": 7}, "LinearWarmup": {"warmup": 6}, "Cosine": {"floor": 0.2}}
-    for name, (_, factor) in table.items():
+    for name, (factor,) in table.items():
         schedule = getattr(schedules, name)(**settings.get(name, {}))
         names = functions | vars(schedule) | ({"every": T} if name == "Exponential" else {})
         for t in range(T):
