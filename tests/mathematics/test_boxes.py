@@ -22,7 +22,7 @@ def total(x: Any) -> Any:
 
 
 def row_total(x: Any) -> Any:
-    """Σ over each row"""
+    """Σ over each row."""
     return np.sum(x, axis=1, keepdims=True)
 
 
@@ -39,12 +39,16 @@ def mean_along(axis: int) -> Any:
 mish = get_activation("mish")
 FUNCTIONS = {
     "e": np.e, "π": np.pi, "sqrt": np.sqrt, "log": np.log, "cos": np.cos, "sin": np.sin, "sign": np.sign,
-    "max": np.maximum, "min": np.minimum, "norm": np.linalg.norm, "Σ": total, "mean": np.mean,
-    "φ": lambda s: mish.value(np, s), "φ_prime": lambda s: mish.derivative(np, s),
+    "max": np.maximum, "min": np.minimum, "norm": np.linalg.norm, "Σ": total, "rowsum": row_total,
+    "mean": np.mean, "φ": lambda s: mish.value(np, s), "φ_prime": lambda s: mish.derivative(np, s),
 }  # fmt: skip
 DISTRIBUTION = np.array([[0.2, 0.5, 0.3, 0], [0, 0, 1, 0], [0.1, 0.1, 0.1, 0.7]])
 NORMALIZED = numbers(x=(5, 4), gain=(4,), bias=(4,), da=(5, 4)) | {"ε": 0.1}
 OF_ROWS = {"Σ": row_total} | numbers(z=(3, 4), da=(3, 4)) | {"q": DISTRIBUTION}
+BINS = {
+    "l": np.array([-1.0, -0.2, 0.5]), "i": np.array([1.25, 1 / 0.7, 2.0]), "low": np.array([-np.inf, 0, 0]),
+    "high": np.array([1, 1, np.inf]),
+}  # fmt: skip
 # (page, place of the box) → what its formulas read
 GIVEN: dict[tuple[Path, int], dict[str, Any]] = {
     (LOSSES, 1): OF_ROWS,
@@ -55,9 +59,13 @@ GIVEN: dict[tuple[Path, int], dict[str, Any]] = {
     (LAYERS, 0): NORMALIZED | {"mean": mean_along(0)},
     (LAYERS, 2): numbers(x=(5, 4), m=(5, 4), da=(5, 4)),
     (LAYERS, 3): numbers(x=(5, 3), W=(3, 3), b=(3,), da=(5, 3)),
-    (LAYERS, 4): numbers(x=(5, 3), gain=(3,), da=(5, 3)),
-    (LAYERS, 5): numbers(x=(5, 3), α=(3,), da=(5, 3)),
-    (LAYERS, 6): numbers(x=(5, 1), w=(1, 6), b=(6,), A=(6, 2), c=(2,), da=(5, 2)),
+    (LAYERS, 4): numbers(x=(5, 3), A=(3, 2), B=(3, 2), da=(5, 2)) | {"w_1": 0.3, "w_2": 0.7},
+    (LAYERS, 5): numbers(x=(5, 3), W=(3, 4), b=(4,), da=(5, 4)) | {"I": 3},
+    (LAYERS, 6): numbers(x=(5, 3), gain=(3,), da=(5, 3)),
+    (LAYERS, 7): numbers(x=(5, 3), α=(3,), da=(5, 3)),
+    (LAYERS, 8): numbers(x=(5, 1), w=(1, 6), b=(6,), A=(6, 2), c=(2,), da=(5, 2)),
+    (LAYERS, 9): numbers(x=(5, 1), w=(1, 6), b=(6,), gain=(6,), bias=(6,), da=(5, 6)),
+    (LAYERS, 10): numbers(x=(5, 1), w=(1, 2), c=(2,), V=(3, 2), da=(5, 2)) | BINS,
 }
 
 

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from ffnn_gpu import layers, schedules
+from ffnn_gpu.nn.activations import ACTIVATIONS
+from ffnn_gpu.nn.losses.standard import LOSSES
+from ffnn_gpu.optim.choice import OPTIMIZERS
 from tests.mathematics.pages import PAGES
 
 
@@ -49,3 +53,12 @@ def test_every_link_to_code_leads_to_the_definition_of_its_text(page: Path) -> N
             continue
         line = file.read_text(encoding="utf-8").splitlines()[line_of(file, symbol) - 1]
         assert text == symbol and re.search(rf"\b{symbol.split('.')[-1]}\b", line), (text, symbol, line)
+
+
+def test_every_activation_loss_layer_and_update_rule_is_on_the_pages() -> None:
+    linked = {
+        symbol for page in PAGES for symbol in re.findall(r"\.py#(\w+)", page.read_text(encoding="utf-8"))
+    }
+    rules = {name for name in OPTIMIZERS if name != "adamw"}
+    kinds = {name for module in (layers, schedules) for name in module.__all__ if name[0].isupper()}
+    assert ({*ACTIVATIONS, *LOSSES, *rules} | kinds) - linked == {"Layer", "Schedule"}
