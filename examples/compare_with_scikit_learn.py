@@ -19,9 +19,14 @@ from sklearn.preprocessing import StandardScaler
 
 from ffnn_gpu import MLPClassifier  # the import that changes
 
+# %% The data
+
 warnings.simplefilter("ignore", ConvergenceWarning)
 X, y = load_digits(return_X_y=True)
 X, X_test, y, y_test = train_test_split(X, y, random_state=0)
+
+# %% Two classes, one network
+# The parameters are the same, and so are the random numbers.
 
 found = {}
 for name, kind in {"scikit-learn": ScikitLearnMLPClassifier, "ffnn_gpu": MLPClassifier}.items():
@@ -34,6 +39,9 @@ for name, kind in {"scikit-learn": ScikitLearnMLPClassifier, "ffnn_gpu": MLPClas
 
 difference = np.abs(found["ffnn_gpu"] - found["scikit-learn"]).max()
 print(f"largest difference of a probability: {difference:.1e}")
+
+# %% What only this class has
+# Dropout, AdamW and a schedule are parameters.
 
 mine = MLPClassifier(
     (50,),

@@ -15,6 +15,9 @@ from ffnn_gpu.layers import Layer
 import ffnn_gpu as nn
 from ffnn_gpu.testing import assert_parity, check_gradients
 
+# %% The layer
+# `forward` stores in buf what `backward` reads. `backward` assigns p.dc and returns the gradient at x.
+
 
 @dataclass(frozen=True, repr=False)
 class Gaussians(Layer):
@@ -48,6 +51,9 @@ class Gaussians(Layer):
         return buf.dx
 
 
+# %% The proofs
+# The first compares the gradient with the complex step, the second the backends of this machine.
+
 rng = np.random.default_rng(0)
 x, y = rng.uniform(-2, 2, (300, 2)), np.zeros((300, 1))
 y[:, 0] = np.sin(2 * x[:, 0]) * x[:, 1]
@@ -57,6 +63,8 @@ check_gradients(nn.Network(2, layers, dtype="float64"), nn.mean_squared_error, x
 print("the gradient is the slope of the loss")
 assert_parity(nn.Network(2, layers, dtype="float64"), x[:20], y[:20], nn.mean_squared_error)
 print("every backend of this machine computes the same")
+
+# %% The training
 
 network = nn.Network(2, layers, dtype="float64", seed=0)
 history = nn.fit(network, nn.mean_squared_error, nn.Adam(0.02), (x, y), epochs=60, batch_size=50, verbose=0)

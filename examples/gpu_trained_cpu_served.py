@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+# %% A made-up table
+
 
 def write_table(path: Path, rows: int, seed: int) -> None:
     """Write a made-up table of flats: which of them are let within a week."""
@@ -30,6 +32,9 @@ def write_table(path: Path, rows: int, seed: int) -> None:
             table.writerow([rooms, said, district, balcony, "soon" if rent < wanted else "later"])
 
 
+# %% Training: any device
+
+
 def train(table: Path, folder: Path) -> Path:
     """Train on any device and return the ONNX file."""
     from ffnn_gpu import Model, export_onnx
@@ -41,6 +46,9 @@ def train(table: Path, folder: Path) -> Path:
     print(f"test accuracy {done.report['test']['accuracy']:.3f}")
     export_onnx(Model.load(folder / "run"), folder / "flats.onnx")
     return folder / "flats.onnx"
+
+
+# %% Serving: NumPy and onnxruntime
 
 
 def serve(file: Path, rows: list[dict[str, str]]) -> tuple[list[str], np.ndarray]:
@@ -56,6 +64,9 @@ def serve(file: Path, rows: list[dict[str, str]]) -> tuple[list[str], np.ndarray
         inputs[column.name] = np.array(values, float if is_number else object).reshape(-1, 1)
     label, probabilities = session.run(["label", "probabilities"], inputs)
     return label.tolist(), probabilities
+
+
+# %% Both, and a comparison
 
 
 def main(folder: Path) -> None:

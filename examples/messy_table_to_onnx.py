@@ -16,6 +16,8 @@ import pandas as pd
 
 from ffnn_gpu import export_onnx, train_table
 
+# %% The table
+
 
 def write_table(path: str, rows: int) -> None:
     """Write a table of parcels. Heavy parcels to far postal codes come late."""
@@ -34,12 +36,18 @@ def write_table(path: str, rows: int) -> None:
             )
 
 
+# %% From the file to a network
+# Every column gets a kind. The id is left out, with a reason.
+
 write_table("parcels.csv", 600)
 trained = train_table("parcels.csv", "late", model="mlp", epochs=30, verbose=0)
 model = trained.model
 print(f"columns that the network reads: {', '.join(encoder.name for encoder in model.encoding.encoders)}")
 print(f"left out: {trained.left_out}")
 print(f"accuracy on {trained.rows['test']} test rows: {trained.test['accuracy']:.3f}")
+
+# %% The same probabilities elsewhere
+# The ONNX file reads raw columns: it has the encoding.
 
 export_onnx(model, "parcels.onnx")
 new = pd.DataFrame(

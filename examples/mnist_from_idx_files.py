@@ -16,6 +16,8 @@ import ffnn_gpu as nn
 from ffnn_gpu.data.readers import read
 from ffnn_gpu.data.standardizer import Standardizer
 
+# %% Files
+
 
 def write_idx(path: Path, array: np.ndarray) -> None:
     """Write bytes as an IDX file: two zeros, the type 8, the number of axes, the sizes, the bytes."""
@@ -39,12 +41,17 @@ def drawn(pixels: np.ndarray, width: int) -> str:
     return "\n".join("".join(" .:oO@"[value // 43] for value in row) for row in pixels.reshape(-1, width))
 
 
+# %% The data
+# read() finds the four files by their names.
+
 folder = Path(sys.argv[1]) if len(sys.argv) > 1 else written_digits(Path(tempfile.mkdtemp()))
 data = read(folder)
 pixels = data.x.shape[1]
 # The images stay bytes. Each minibatch is standardized when it is gathered.
 standardizer = Standardizer(np.full(pixels, data.x.mean()), np.full(pixels, data.x.std()))
 x, x_test = standardizer.rows(data.x), standardizer.rows(data.x_test)
+
+# %% The training
 
 network = nn.Network(pixels, [nn.Dense(128, "silu"), nn.Dropout(0.2), nn.Dense(10)], seed=0)
 nn.fit(
@@ -59,6 +66,8 @@ nn.fit(
 )
 found = nn.evaluate(network, "softmax_cross_entropy", (x_test, data.y_test), metrics=["accuracy"])
 print(f"{len(data.x)} images of {pixels} pixels; accuracy on {len(x_test)} others: {found['accuracy']:.4f}")
+
+# %% What it gets wrong
 
 answers = network.predict(standardizer.transform(data.x_test, "float32")).argmax(axis=1)
 for k in np.flatnonzero(answers != data.y_test)[:2]:

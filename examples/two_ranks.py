@@ -12,6 +12,8 @@ from sklearn.datasets import load_digits
 from ffnn_gpu import Dense, Network, fit
 from ffnn_gpu.distributed import communicator
 
+# %% Every process runs these lines
+
 ranks = communicator()  # of one process, if mpiexec did not start this one
 X, y = load_digits(return_X_y=True)
 network = Network(64, [Dense(64, "relu"), Dense(10)], device=ranks.device, dtype="float64", seed=0)
@@ -25,6 +27,8 @@ history = fit(
     communicator=ranks,
     verbose=0,
 )
+# %% One of them prints
+
 if ranks.rank == 0:
     for epoch, loss in enumerate(history["loss"], 1):
         print(f"epoch {epoch}: loss {loss:.12f}")

@@ -1,10 +1,11 @@
-"""Run what README.md and docs/*.md show, and check the names and links in them.
+"""Run what README.md and docs/**/*.md show, and check the names and links in them.
 
 All blocks of a page run in their order, in one temporary folder:
 
-    ```python     run in a process of its own, where warnings are errors. A block without `import` is an
-                  excerpt and is not run. A block that begins with the comment `# test_NAME.py` is a file for
-                  pytest.
+    ```python     run with names of its own, where warnings are errors: blocks that follow each other in one
+                  process, because an import takes a second. A block without `import` is an excerpt and is
+                  not run. One that imports a library that is compared with, and which is not installed,
+                  must compile. A block that begins with the comment `# test_NAME.py` is a file for pytest.
     ```console    `$ ffnn-gpu …` is run in this process, which has its imports already, `train` with 2 epochs,
                   or on a text file, which an ensemble learns, with half a second for the members.
                   `$ python3 scripts/NAME.py` must exist.
@@ -14,6 +15,8 @@ Other blocks (```sh, ```text, …) are not run.
 """
 
 import io
+import itertools
+import json
 import os
 import re
 import shlex
@@ -22,6 +25,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import chdir, redirect_stderr, redirect_stdout
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,9 +35,14 @@ from ffnn_gpu.cli.commands import main
 from ffnn_gpu.cli.settings import resolve
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 PYTHON = [sys.executable, "-W", "error"]
 PYTEST = [*PYTHON, "-m", "pytest", "-p", "pytest_ffnn_gpu", "-p", "no:cacheprovider"]
+COMPARED = "keras", "pytabkit", "skorch", "torch"  # their halves of docs/coming_from_*.md
+SEVERAL = """import json, sys
+for where, text in json.load(sys.stdin):
+    exec(compile(text, where, "exec"), {"__name__": "__main__"})
+"""
 VARIABLE = re.compile(r"\bFFNN_GPU_[A-Z0-9_]+\b")
 
 
@@ -53,29 +62,42 @@ def blocks(page: Path) -> Iterator[Block]:
         yield Block(f"{page.name}:{line}", found[1], found[2])
 
 
-def run(block: Block, command: list[str], folder: Path) -> str:
+def run(where: str, command: list[str], folder: Path, stdin: str = "") -> str:
     """Run a command of a block and return what it prints; fail if its exit code is not 0."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, f"{block.where}: {command}\n{done.stdout}{done.stderr}"
+        command, input=stdin, cwd=folder, env=environment, capture_output=True, text=True, timeout=120,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{where}: {command}\n{done.stdout}{done.stderr}"
     return done.stdout
 
 
-def run_python(block: Block, folder: Path) -> None:
-    """Run a block of Python, or give it to pytest."""
-    name = re.match(r"# (test_\w+\.py)\n", block.text)
-    if name:
-        (folder / name[1]).write_text(block.text, encoding="utf-8")
-        assert " passed" in run(block, [*PYTEST, name[1]], folder), block.where
-    elif "import " in block.text:
-        run(block, [*PYTHON, "-c", block.text], folder)
+def run_python(several: list[Block], folder: Path) -> None:
+    """Run blocks of Python that follow each other, or give them to pytest."""
+    plain = []
+    for block in several:
+        name = re.match(r"# (test_\w+\.py)\n", block.text)
+        if name:
+            (folder / name[1]).write_text(block.text, encoding="utf-8")
+            assert " passed" in run(block.where, [*PYTEST, name[1]], folder), block.where
+        elif "import " in block.text and is_complete(block):
+            plain.append((block.where, block.text))
+    if plain:
+        run(plain[0][0], [*PYTHON, "-c", SEVERAL], folder, json.dumps(plain))
 
 
-def run_commands(block: Block, folder: Path) -> None:
+def is_complete(block: Block) -> bool:
+    """Return whether the libraries of a block are installed. Raises SyntaxError if it cannot be compiled."""
+    compile(block.text, block.where, "exec")
+    imported = re.findall(r"^(?:import|from) (\w+)", block.text, re.M)
+    return not any(name in COMPARED and find_spec(name) is None for name in imported)
+
+
+def run_commands(several: list[Block], folder: Path) -> None:
     """Run the lines that begin with `$ ffnn-gpu`; check that scripts exist."""
-    for line in re.findall(r"^\$ (.*)$", block.text, re.M):
+    lines = [(block.where, line) for block in several for line in re.findall(r"^\$ (.*)$", block.text, re.M)]
+    for where, line in lines:
         program, *words = shlex.split(line, comments=True)
         if program == "ffnn-gpu":
             words += shortened(words) if "train" in words else []
@@ -83,9 +105,9 @@ def run_commands(block: Block, folder: Path) -> None:
             streams = redirect_stdout(printed), redirect_stderr(printed)
             with chdir(folder), streams[0], streams[1], pytest.raises(SystemExit) as end:
                 main(words)
-            assert not end.value.code, f"{block.where}: {line}\n{printed.getvalue()}"
+            assert not end.value.code, f"{where}: {line}\n{printed.getvalue()}"
         elif program == "python3" and words[0].startswith("scripts/"):
-            assert (ROOT / words[0]).is_file(), f"{block.where}: {words[0]} does not exist"
+            assert (ROOT / words[0]).is_file(), f"{where}: {words[0]} does not exist"
 
 
 def shortened(words: list[str]) -> list[str]:
@@ -94,12 +116,13 @@ def shortened(words: list[str]) -> list[str]:
     return ["--time-limit", "0.5"] if trains_ensemble else ["--epochs", "2"]
 
 
-def read_configuration(block: Block, folder: Path) -> None:
-    """Read a block of TOML, as --config would if it is a configuration."""
-    if "data" in tomllib.loads(block.text):
-        file = folder / "block.toml"
-        file.write_text(block.text, encoding="utf-8")
-        resolve({}, file=file, environment={})
+def read_configuration(several: list[Block], folder: Path) -> None:
+    """Read blocks of TOML, as --config would if they are configurations."""
+    for block in several:
+        if "data" in tomllib.loads(block.text):
+            file = folder / "block.toml"
+            file.write_text(block.text, encoding="utf-8")
+            resolve({}, file=file, environment={})
 
 
 RUNNERS = {"python": run_python, "console": run_commands, "toml": read_configuration}
@@ -107,15 +130,15 @@ RUNNERS = {"python": run_python, "console": run_commands, "toml": read_configura
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_of_a_page_runs_as_it_stands(page: Path, tmp_path: Path) -> None:
-    for block in blocks(page):
-        if block.language in RUNNERS:
-            RUNNERS[block.language](block, tmp_path)
+    for language, several in itertools.groupby(blocks(page), lambda block: block.language):
+        if language in RUNNERS:
+            RUNNERS[language]([*several], tmp_path)
 
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("```python\nimport nothing_of_that_name\n```\n", "page.md:2: .*nothing_of_that_name"),
+        ("```python\nimport nothing_of_that_name\n```\n", '(?s)"page.md:2", line 1.*nothing_of_that_name'),
         ("```python\n# test_a.py\ndef test_a():\n    assert False\n```\n", "page.md:2: .*"),
         ("```console\n$ ffnn-gpu evaluate nothing\n```\n", "error: nothing does not exist"),
         ("```console\n$ python3 scripts/nothing.py\n```\n", "page.md:2: scripts/nothing.py does not exist"),
@@ -127,7 +150,7 @@ def test_block_that_does_not_run_is_named(text: str, complaint: str, tmp_path: P
     (tmp_path / "page.md").write_text(text, encoding="utf-8")
     (block,) = blocks(tmp_path / "page.md")
     with pytest.raises(Exception, match=complaint):
-        RUNNERS[block.language](block, tmp_path)
+        RUNNERS[block.language]([block], tmp_path)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

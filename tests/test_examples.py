@@ -63,6 +63,30 @@ def test_custom_layer_is_proved_and_learns(tmp_path: Path) -> None:
     assert after < before / 8
 
 
+def test_classic_networks_agree_with_their_second_opinion_and_learn(tmp_path: Path) -> None:
+    text = printed("classic_networks.py", tmp_path)
+    losses = [(float(a), float(b)) for a, b in re.findall(r"loss ([\d.]+) → ([\d.]+)", text)]
+    assert len(losses) == 3 and all(after < before / 50 for before, after in losses)
+    assert len(re.findall(r"‖d[Wb][12]‖", text)) == 12
+    assert float(re.search(r"other images: ([\d.]+)", text)[1]) > 0.88
+
+
+def test_member_of_a_pack_equals_the_network_alone(tmp_path: Path) -> None:
+    text = printed("pack_and_its_members.py", tmp_path)
+    assert float(re.search(r"differ by at most (\S+)", text)[1]) < 1e-5
+    members, together = (
+        float(re.search(rf"{words} ([\d.]+)", text)[1]) for words in ("\\(mean", "prediction:")
+    )
+    assert 1 < together < members < 2
+
+
+def test_every_example_is_listed_and_has_cells() -> None:
+    listed = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    for example in EXAMPLES.glob("*.py"):
+        assert f"| [{example.name}]({example.name}) |" in listed
+        assert "\n# %%" in example.read_text(encoding="utf-8")
+
+
 @pytest.mark.skipif(MISSING is not None, reason=f"{MISSING} is not installed: pip install mpi4py mpich")
 def test_two_ranks_print_the_losses_of_one_process(tmp_path: Path) -> None:
     alone = printed("two_ranks.py", tmp_path)

@@ -87,6 +87,8 @@ def read(path: Path) -> tuple[Arrays, dict[str, Any]]:
         arrays = safetensors.numpy.load(content)
         texts = _header(content)["__metadata__"]
         return arrays, {name: json_values.loads(text) for name, text in texts.items() if name != "sha256"}
+    except CheckpointError:  # a ValueError too
+        raise
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
     except (SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
