@@ -117,6 +117,11 @@ class CompiledBackend(NumpyBackend):
             return "nothing: llvmlite does not work here"
         return str(self.recording.recorded())
 
+    @property
+    def products(self) -> str | None:
+        """A sentence for people: how matrix products are computed. None for NumPy's own."""
+        return None if self.immediate is None else str(self.recording.products())
+
     def run_step(self, code: Callable[..., Any], *args: Any) -> Any:
         if self.immediate is None or type(self) is not CompiledBackend:
             return code(*args)

@@ -73,9 +73,12 @@ def test_layer_computes_the_same_in_onnx(layers, dtype):
 
 
 def test_long_sum_of_numba_is_rounded_as_in_predict():
-    """onnxruntime adds 256 products in a row, the tiles of CompiledBackend fewer, and so with less error."""
+    """onnxruntime adds 256 products in a row, the tiles of CompiledBackend fewer, and so with less error.
+
+    Only few rows: AMX's tiles, where there are any, multiply others with still less error.
+    """
     pytest.importorskip("llvmlite", reason="llvmlite is not installed: a BLAS multiplies")
-    network, x = scattered(Network(700, [Dense(40)], "numpy")), RNG.normal(size=(96, 700)).astype("float32")
+    network, x = scattered(Network(700, [Dense(40)], "numpy")), RNG.normal(size=(24, 700)).astype("float32")
     (got,) = session(onnx_bytes(network)).run(None, {"x": x})
     W, b = (array.astype(np.float64) for array in network.params.to_host().values())
     apart, wrong = (np.abs(got - other).mean() for other in (network.predict(x), x @ W + b))

@@ -94,7 +94,7 @@ def copy_columns(like: Any, A: Matrix, depth: int, width: int, piece: int, copy:
 
 def size_of_strips(M: int, K: int) -> int:
     """Return how many numbers the strips of A (M, K) have."""
-    return -(-M // ROWS) * ROWS * K
+    return (M + ROWS - 1) // ROWS * ROWS * K
 
 
 def copy_strips(like: Any, A: tuple[int, int, int], K: int, top: int, bottom: int, copy: int) -> None:

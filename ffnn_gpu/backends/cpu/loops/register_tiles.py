@@ -224,7 +224,7 @@ def turn(
     start = builder.add(C, builder.mul(first, ir.Constant(I64, v.size)))
     present = (_least(builder, builder.add(first, ir.Constant(I64, i)), last) for i in range(count))
     rows = [v.load(builder.add(A, builder.mul(i, a_row)), 0) for i in present]
-    for k, row in enumerate(_transposed(builder, v, rows + [v.zero] * (v.lanes - count))):
+    for k, row in enumerate(transposed(builder, v.lanes, rows + [v.zero] * (v.lanes - count))):
         v.store(row, builder.add(start, ir.Constant(I64, k * across * v.size)), 0)
 
 
@@ -232,16 +232,16 @@ def _least(builder: Any, i: Any, j: Any) -> Any:
     return builder.select(builder.icmp_signed("<", i, j), i, j)
 
 
-def _transposed(builder: Any, v: Vectors, rows: list[Any]) -> list[Any]:
+def transposed(builder: Any, lanes: int, rows: list[Any]) -> list[Any]:
     """Transpose a square matrix of registers. Each stage swaps half the numbers of two rows."""
     half = 1
-    while half < v.lanes:
-        first = [lane if not lane & half else v.lanes + lane - half for lane in range(v.lanes)]
-        second = [lane + half if not lane & half else v.lanes + lane for lane in range(v.lanes)]
-        for i in (i for i in range(v.lanes) if not i & half):
-            pair, kind = (rows[i], rows[i + half]), ir.VectorType(I32, v.lanes)
+    while half < lanes:
+        first = [lane if not lane & half else lanes + lane - half for lane in range(lanes)]
+        second = [lane + half if not lane & half else lanes + lane for lane in range(lanes)]
+        for i in (i for i in range(lanes) if not i & half):
+            pair, kind = (rows[i], rows[i + half]), ir.VectorType(I32, lanes)
             rows[i], rows[i + half] = (
-                builder.shuffle_vector(*pair, ir.Constant(kind, lanes)) for lanes in (first, second)
+                builder.shuffle_vector(*pair, ir.Constant(kind, places)) for places in (first, second)
             )
         half *= 2
     return rows

@@ -11,6 +11,7 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.backends.cpu.loops import (
+    amx_product,
     cosines,
     cross_entropy,
     embedding,
@@ -42,6 +43,7 @@ BODIES = {
         embedding,
         cosines,
         matrix_product,
+        amx_product,
         normalization,
         periodic,
         piecewise_linear,
@@ -55,10 +57,23 @@ BODIES = {
 }
 
 
+# name of a product → place of the tail in its operands
+TAILS = {
+    "product": matrix_product.TAIL_OF_PRODUCT,
+    "amx_product": amx_product.TAIL_OF_AMX_PRODUCT,
+    "amx_bfloat16_product": amx_product.TAIL_OF_AMX_PRODUCT,
+}
+
+
 @functools.cache
 def command(name: str, dtype: np.dtype) -> CompiledFunction:
     """Return the compiled command for arrays of `dtype`."""
     return command_of(BODIES[name], dtype)
+
+
+def tail_place(function: Any, dtype: np.dtype) -> int | None:
+    """Return the place of the tail in the operands of a product; None if the command is another one."""
+    return next((place for name, place in TAILS.items() if function is command(name, dtype)), None)
 
 
 class Commands(ABC):
@@ -83,6 +98,7 @@ class Commands(ABC):
     backend: Any
     _copies: dict[tuple[int, int], HostArray]  # place of a 16-bit array → its float32 copy
     _current: set[tuple[int, int]]  # places of the arrays that equal their copies
+    _bfloat16: set[tuple[int, int]]  # places of the copies of bfloat16 arrays
 
     # ------------------------------------------------------------------ differs between the subclasses
 
@@ -119,6 +135,8 @@ class Commands(ABC):
             if any(place[0] < stop and start < place[1] for start, stop in self._copies):
                 raise NotRecordedError("two arrays overlap")
             self._copies[place] = self._scratch(whole.size, FLOAT32)
+            if array.dtype.name == "bfloat16":
+                self._bfloat16.add(place_of(self._copies[place]))
         copy = self._copies[place].reshape(whole.shape)
         if read and place not in self._current:
             loop = formulas.elementwise(FLOAT32, f"widen {array.dtype.name}")

@@ -29,7 +29,7 @@ class Immediate(Operations):
     """Runs the commands of one operation of a CompiledBackend, then is discarded."""
 
     def __init__(self, backend: Any) -> None:
-        self.backend, self._copies, self._current = backend, {}, set()
+        self.backend, self._copies, self._current, self._bfloat16 = backend, {}, set(), set()
 
     def _use(self, dtype: np.dtype) -> None:
         if dtype not in FLOATS:

@@ -4,23 +4,19 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.arrays.array_types import Array, HostArray
+from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cpu.loops import formulas
 from ffnn_gpu.backends.cpu.loops.gather import gather_of
 from ffnn_gpu.backends.cpu.loops.layers import FEW
-from ffnn_gpu.backends.cpu.loops.matrix_product import size_of_strips
 from ffnn_gpu.backends.cpu.recording.arguments import NotRecordedError, checked
-from ffnn_gpu.backends.cpu.recording.commands import FLOAT, Commands, in_memory, loop_of, require_numbers
+from ffnn_gpu.backends.cpu.recording.commands import FLOAT, loop_of, require_numbers
 from ffnn_gpu.backends.cpu.recording.partition import COSTLY, SHARES
+from ffnn_gpu.backends.cpu.recording.products import NO_TAIL, ProductOperations
 from ffnn_gpu.backends.reference.philox import MASK, threshold
 
-NO_TAIL = (0,)  # of a product
 
-
-class LayerOperations(Commands):
+class LayerOperations(ProductOperations):
     """Operations of dense layers, residual connections and dropout."""
-
-    _strips: HostArray = np.zeros(0)  # the copy of a product's A, whose memory the next product uses too
 
     @checked(out="BI!")
     def take(self, rows: Array, index: Array, out: Array, mean: Array = None, scale: Array = None) -> Array:
@@ -52,24 +48,6 @@ class LayerOperations(Commands):
         if loop is None:
             self._fallback("activate", out, phi)
         return out
-
-    def _product(self, A: Array, B: Array, out: Array, *tail: Any) -> None:
-        """out = A B, then the tail; A and B may be transposed"""
-        (M, K), N, turned = A.shape, B.shape[1], not B.flags.c_contiguous
-        if N == 1:
-            chunks = self.partition.of_few_rows(1, A)
-            transposed = not A.flags.c_contiguous
-            self._record("one_column", chunks, in_memory(A), transposed, in_memory(B), out, M, K, *tail)
-            return
-        if self._strips.size < size_of_strips(M, K):
-            self._strips = self._scratch(size_of_strips(M, K), self.dtype)
-        chunks, across = self.partition.grid(M, N, K)
-        of_A = in_memory(A), *A.strides
-        if across > 1:  # several chunks read the same strips
-            self._record("strips", self.partition.of_strips(M, K), *of_A, self._strips, M, K)
-            of_A = 0, 0, 0
-        factors = self._strips, in_memory(B), B.strides[turned], turned
-        self._record("product", chunks, *factors, out, N * out.itemsize, M, N, K, across, *of_A, *tail)
 
     def _tail(self, loop: Any, phi: Any, b: Array, out: Array, s: Array, factor: float) -> Any:
         """Return the address and the slots of out ← φ(factor out + b); NO_TAIL if it changes nothing."""

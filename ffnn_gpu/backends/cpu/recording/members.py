@@ -129,7 +129,7 @@ class MemberRecorder(Recorder):
         self.partition, self._strips = Partition(1, self.dtype.itemsize), np.zeros(0)
         self._lane, self._taken = whole.scratches[whole.lane_of[r]], 0
         self._own_places: list[tuple[int, int]] = []
-        self._copies = {}
+        self._copies, self._bfloat16 = {}, set()
         self.begin()
 
     def begin(self) -> None:

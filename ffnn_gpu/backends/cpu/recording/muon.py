@@ -7,8 +7,9 @@ from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cpu.loops import formulas
 from ffnn_gpu.backends.cpu.recording.arguments import checked
 from ffnn_gpu.backends.cpu.recording.commands import FLOAT
-from ffnn_gpu.backends.cpu.recording.layers import NO_TAIL, LayerOperations
+from ffnn_gpu.backends.cpu.recording.layers import LayerOperations
 from ffnn_gpu.backends.cpu.recording.partition import SHARES
+from ffnn_gpu.backends.cpu.recording.products import NO_TAIL
 from ffnn_gpu.backends.cpu.recording.updates import UpdateOperations
 from ffnn_gpu.backends.reference.muon import COEFFICIENTS, ITERATIONS, SMALLEST_NORM, without_penalties
 from ffnn_gpu.backends.reference.updates import Update

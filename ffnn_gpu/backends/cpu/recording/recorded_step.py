@@ -18,6 +18,7 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.arrays.precision import is_floating
+from ffnn_gpu.backends.cpu.loops import amx_tiles
 from ffnn_gpu.backends.cpu.recording.arguments import NotRecordedError, address
 from ffnn_gpu.backends.cpu.recording.called_back import (
     CalledBackLayer,
@@ -31,7 +32,7 @@ from ffnn_gpu.backends.cpu.recording.losses import INDICES
 from ffnn_gpu.backends.cpu.recording.members import PackRecorder
 from ffnn_gpu.backends.cpu.recording.recorder import Recorder
 from ffnn_gpu.backends.cpu.recording.threads import threads
-from ffnn_gpu.backends.elementwise.lanes import STORED
+from ffnn_gpu.backends.elementwise.lanes import REGISTER, STORED
 from ffnn_gpu.backends.reference.members import stacked
 from ffnn_gpu.errors import WorkspaceError
 
@@ -107,6 +108,12 @@ def recorded() -> str:
     Raises ConfigurationError for an invalid FFNN_GPU_THREADS.
     """
     return f"training steps and predictions, on {threads()} threads"
+
+
+def products() -> str:
+    """Return a sentence for people about this processor."""
+    registers = f"in registers of {8 * REGISTER} bits"
+    return f"in AMX tiles, small ones {registers}" if amx_tiles.available() else registers
 
 
 def threads_of(backend: Any) -> int:

@@ -12,10 +12,9 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.backends.cpu.loops import formulas
-from ffnn_gpu.backends.cpu.loops.matrix_product import TAIL_OF_PRODUCT
 from ffnn_gpu.backends.cpu.recording.arguments import NotRecordedError, address, place_of, word
 from ffnn_gpu.backends.cpu.recording.called_back import Argument, PythonCall
-from ffnn_gpu.backends.cpu.recording.commands import command
+from ffnn_gpu.backends.cpu.recording.commands import command, tail_place
 from ffnn_gpu.backends.cpu.recording.operations import Operations
 from ffnn_gpu.backends.cpu.recording.partition import SHARES, Partition
 from ffnn_gpu.backends.reference.members import Pack
@@ -74,7 +73,7 @@ class Recorder(Operations):
             raise NotRecordedError("two arguments are the same array")
         if arguments[0] is not None and not arguments[0].size:
             raise NotRecordedError("there is no row")
-        self._copies, self._current = {}, set()
+        self._copies, self._current, self._bfloat16 = {}, set(), set()
         self.commands: list[Command] = []
         self.calls: list[PythonCall] = []
         self.patches: list[tuple[list[int], int, int, int]] = []
@@ -151,11 +150,10 @@ class Recorder(Operations):
         if not self.commands or (self.calls and self.calls[-1].commands == len(self.commands)):
             return False
         last, result = self.commands[-1], [address(da), da.strides[0], *da.shape]
-        if last.function is not command("product", self.dtype) or last.operands[4:8] != result:
+        tail = tail_place(last.function, self.dtype)
+        if tail is None or last.operands[4:8] != result or last.operands[tail]:
             return False
-        if last.operands[TAIL_OF_PRODUCT]:
-            return False
-        del last.operands[TAIL_OF_PRODUCT:]
+        del last.operands[tail:]
         for value in (loop.block, *formulas.slots(loop, da=da, of=of)):
             last.operands.append(self._operand(value, last.operands, len(last.operands)))
         return True

@@ -16,9 +16,9 @@ from ffnn_gpu.testing import assert_close, tolerance
 pytest.importorskip("llvmlite")
 matrix_product = importlib.import_module("ffnn_gpu.backends.cpu.loops.matrix_product")
 command = importlib.import_module("ffnn_gpu.backends.cpu.recording.commands").command
-tiles = importlib.import_module("ffnn_gpu.backends.cpu.loops.register_tiles")
 X86 = importlib.import_module("ffnn_gpu.backends.cpu.loops.intrinsics").X86
 partition = importlib.import_module("ffnn_gpu.backends.cpu.recording.partition")
+REGISTERS = partition.REGISTER_TILES
 GUARD = 7.0  # fills the memory around C, which no product may change
 
 
@@ -174,9 +174,9 @@ def test_grids_split_large_products_evenly_and_small_ones_not_at_all(shape, thre
     if threads == 1 or np.prod(shape) < 1 << 18:
         assert (chunks, across) == (1, 1)
     else:
-        panels, strips = -(-4 * shape[1] // tiles.PANEL), -(-shape[0] // tiles.ROWS)
+        panels, strips = -(-4 * shape[1] // REGISTERS.panel), -(-shape[0] // REGISTERS.rows)
         assert chunks % across == 0 and across <= panels and chunks // across <= strips
-        assert min(threads, panels * strips) <= chunks <= partition.MOST_CHUNKS * threads
+        assert min(threads, panels * strips) <= chunks <= REGISTERS.chunks * threads
         chunk = -(-strips // (chunks // across)) * -(-panels // across)
         most = -(-chunks // threads) * chunk  # tiles of the busiest thread
         assert most <= 1.4 * max(panels * strips / threads, 1)
