@@ -45,6 +45,9 @@ class StrictArray:
     def reshape(self, *shape: Any) -> "StrictArray":
         return self._view(self.host.reshape(*shape))
 
+    def transpose(self, *axes: int) -> "StrictArray":
+        return self._view(self.host.transpose(*axes))
+
     def astype(self, dtype: DTypeLike, copy: bool = True) -> Array:
         return self.xp.make(lambda host: host.astype(dtype), self)
 
