@@ -35,7 +35,7 @@ from ffnn_gpu.arrays.precision import master
 from ffnn_gpu.backends import ALIGNMENT, Backend
 from ffnn_gpu.backends.reference.members import FlatPack, Members
 from ffnn_gpu.errors import IncompatibleCheckpointError
-from ffnn_gpu.nn.rates import Group, groups_of, in_order, rates_of
+from ffnn_gpu.nn.rates import groups_of, in_order, rates_of
 from ffnn_gpu.nn.schedules import Schedule
 
 FIRST_SCALE = 2.0**16  # loss scale of float16; halved after an overflow, doubled after many steps without one

@@ -49,6 +49,8 @@ class StrictArray:
         return self._view(self.host.transpose(*axes))
 
     def astype(self, dtype: DTypeLike, copy: bool = True) -> Array:
+        if not copy and self.dtype == dtype:
+            return self
         return self.xp.make(lambda host: host.astype(dtype), self)
 
     def __getattr__(self, name: str) -> Any:

@@ -24,6 +24,7 @@ from ffnn_gpu.backends.cuda.branches import Branches
 from ffnn_gpu.backends.cuda.cublaslt import matmul
 from ffnn_gpu.backends.cuda.graphs import CapturedStep
 from ffnn_gpu.backends.cuda.kernels import SUFFIX, Kernels, NoKernelError, or_reference
+from ffnn_gpu.backends.cuda.members import PackOnDevice
 from ffnn_gpu.backends.cuda.probe import load_cupy
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.errors import BackendUnavailableError, DeviceOutOfMemoryError
@@ -219,6 +220,14 @@ class CupyBackend(Backend):
         return self.cublaslt, *self.kernels.scratches()
 
     # ------------------------------------------------------------------ kernels and products
+
+    def pack(self, R: int) -> PackOnDevice:
+        return PackOnDevice(self, R)
+
+    def table(self, numbers: tuple[int, ...]) -> Array:
+        """Return these int64 on the device; None if they are new, and a capture forbids to copy them."""
+        known = (numbers, np.dtype(np.int64)) in self._constants
+        return self.constant(numbers, np.int64) if known or self.may_wait() else None
 
     def require_kernels(self) -> None:
         if not self.use_kernels:

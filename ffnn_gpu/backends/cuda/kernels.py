@@ -7,12 +7,16 @@ NumPy scalars of the declared type, and None becomes NULL here.
 Why scratch is allocated per thread and stream: the last block of a sum over the grid finishes it, so two
 threads that share a backend, or two branches of a graph, must not share the blocks' sums. Why scratch is
 never freed: a captured CUDA graph holds its address.
+
+Why the members of a pack get a table: their launches differ in addresses and in a few numbers. One launch
+over all members reads the differences from device memory, so every kernel serves packs as it is.
 """
 
 import functools
+import re
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +31,8 @@ OPTIONS = ("--std=c++17",)
 THREADS, WARP = 256, 32  # per block, as kernels.cu declares
 ROWS_PER_BLOCK = THREADS // WARP
 NULL = np.uint64(0)  # a pointer to nothing
+OF_MEMBERS = "-DOF_MEMBERS"  # kernels that are launched for all members of a pack
+FINISHED = "finished"  # the purpose of the scratch that counts blocks
 SUFFIX = {"float32": "f32", "float64": "f64", "float16": "f16", "bfloat16": "bf16"}
 CTYPE = {"f32": "float", "f64": "double", "f16": "__half", "bf16": "__nv_bfloat16"}  # of a suffix
 
@@ -73,6 +79,56 @@ def generated(kernels: Sequence[Generated]) -> str:
     return "".join([*functions, *(kernel.entry for kernel in kernels)])
 
 
+class Launch(NamedTuple):
+    """A launch of a kernel with this grid and block."""
+
+    kernel: str | Generated
+    grid: tuple[int, ...]
+    block: tuple[int, ...]
+    arguments: tuple[Any, ...]
+
+    @property
+    def name(self) -> str:
+        return self.kernel if isinstance(self.kernel, str) else self.kernel.name
+
+
+class Collected:
+    """The launches of the members of a pack, which wait until all have been collected.
+
+    Attributes:
+        launches: of each member.
+    """
+
+    def __init__(self, members: int) -> None:
+        self.launches: list[list[Launch]] = [[] for _ in range(members)]
+        self.member = 0
+
+    def append(self, launch: Launch) -> None:
+        self.launches[self.member].append(launch)
+
+
+def differences(first: tuple[Any, ...], other: tuple[Any, ...]) -> list[int]:
+    """Return what the arguments of one launch differ by from another's: bytes, or the bits of a number."""
+    return [_bits(y) - _bits(x) for x, y in zip(first, other, strict=True)]
+
+
+def _bits(argument: Any) -> int:
+    if isinstance(argument, np.generic):
+        return int(argument.view(f"i{argument.itemsize}"))
+    return 0 if argument is None else int(argument.data.ptr)
+
+
+# Entries, and lines that make several: `only` leaves out all but one.
+ENTRY = re.compile(r"^(?:KERNEL|KERNEL_32_64)\((\w+),.*?\)\)\n", re.S | re.M)
+OTHER_ENTRIES = re.compile(r"^(?:IF_16_BIT\()?GATHERS?\(.*\n", re.M)
+
+
+def only(code: str, name: str) -> str:
+    """Return the text of kernels.cu with the entries of one kernel alone."""
+    code = ENTRY.sub(lambda entry: entry[0] if entry[1] == name else "", code)
+    return OTHER_ENTRIES.sub("", code)
+
+
 class Kernels:
     """All kernels for the array module `xp`, on the device that is current at each call.
 
@@ -92,6 +148,7 @@ class Kernels:
         self.xp = xp
         self._modules: dict[str, Any] = {}
         self._functions: dict[str, Any] = {}
+        self._of_members: dict[str, Any] = {}
         self._own = threading.local()
         self._stream = threading.local()
 
@@ -129,11 +186,7 @@ class Kernels:
 
     def scratch(self, purpose: str, n: int) -> Any:
         """Return n float64 of this thread's stream, allocated once per purpose and size."""
-        arrays: dict[Any, Any] = self._own.__dict__
-        key = purpose, n, self._number
-        if key not in arrays:
-            arrays[key] = self.xp.empty(n, np.float64)
-        return arrays[key]
+        return self._memory(purpose, n)
 
     def scratches(self) -> list[Any]:
         """Return all scratch of this thread."""
@@ -145,37 +198,65 @@ class Kernels:
 
     def reserve(self, streams: int) -> None:
         """Allocate for each of several streams what the first one has."""
-        arrays: dict[Any, Any] = self._own.__dict__
-        first = [(purpose, n) for purpose, n, number in arrays if number == 0]
+        keys: list[Any] = list(self._own.__dict__)
+        first = [(purpose, n) for purpose, n, number in keys if number == 0]
         for number in range(1, streams):
-            self.use(number)
             for purpose, n in first:
-                if purpose == "finished":
-                    self._finished()
-                else:
-                    self.scratch(purpose, n)
-        self.use(0)
+                self._whole(purpose, n, number)
+
+    @contextmanager
+    def collecting(self, members: int) -> Iterator[Collected]:
+        """Collect this thread's launches for the members of a pack; at the end, launch nothing."""
+        self._stream.collected = collected = Collected(members)
+        try:
+            yield collected
+        finally:
+            self._stream.collected = None
+
+    def launch_together(self, collected: Collected, table: Callable[[tuple[int, ...]], Any]) -> None:
+        """Launch what was collected, each kernel once for all members.
+
+        table: returns integers on the device, or None; then each member has a launch of its own.
+        """
+        for same in zip(*collected.launches, strict=True):
+            arguments = same[0].arguments
+            rows = table(tuple(n for each in same for n in differences(arguments, each.arguments)))
+            if rows is None:
+                for each in same:
+                    self._launch(*each)
+            elif min(same[0].grid):
+                grid = *(*same[0].grid, 1)[:2], len(same)
+                self._function_of_members(same[0])(grid, same[0].block, (*_pointers(arguments), rows))
 
     @property
-    def _number(self) -> int:
-        number: int = getattr(self._stream, "number", 0)
-        return number
+    def _collected(self) -> Collected | None:
+        collected: Collected | None = getattr(self._stream, "collected", None)
+        return collected
+
+    def _memory(self, purpose: str, n: int) -> Any:
+        """Return n elements of this stream's scratch, while collecting those of the current member."""
+        collected, number = self._collected, getattr(self._stream, "number", 0)
+        if collected is None:
+            return self._whole(purpose, n, number)
+        whole, r = self._whole(purpose, n * len(collected.launches), number), collected.member
+        return whole[r * n : (r + 1) * n]
+
+    def _whole(self, purpose: str, n: int, number: int) -> Any:
+        arrays: dict[Any, Any] = self._own.__dict__
+        key = purpose, n, number
+        if key not in arrays:
+            arrays[key] = self.xp.empty(n, np.uint32 if purpose == FINISHED else np.float64)
+            if purpose == FINISHED:
+                arrays[key][...] = 0
+        return arrays[key]
 
     def _finished(self) -> Any:
         """Return the counter of finished blocks of the current sum. Every kernel leaves it at 0."""
-        arrays: dict[Any, Any] = self._own.__dict__
-        key = "finished", 1, self._number
-        if key not in arrays:
-            count = self.xp.empty(1, np.uint32)
-            count[...] = 0
-            arrays[key] = count
-        return arrays[key]
+        return self._memory(FINISHED, 1)
 
     def _module_of(self, name: str) -> Any:
-        """Return the module of the type in a kernel's name. Kernels without a type are in all modules."""
-        options = ["-DONLY_F64" if name.endswith("_f64") else "-DONLY_F32"]
-        if name.endswith(("_f16", "_bf16")):
-            options.append("-DWITH_16_BIT")
+        """Return the module of the type in a kernel's name."""
+        options = _options(name)
         key = " ".join(options)
         if key not in self._modules:
             self._modules[key] = self._compiled(source(ARITHMETIC, KERNELS), options)
@@ -183,10 +264,13 @@ class Kernels:
 
     def compile(self, *kernels: Generated) -> None:
         """Compile kernels of formulas, all together."""
+        module = self._module_of_formulas(kernels)
+        self._functions |= {kernel.name: module.get_function(kernel.name) for kernel in kernels}
+
+    def _module_of_formulas(self, kernels: Sequence[Generated], *options: str) -> Any:
         narrow = any(kernel.name.endswith(("_f16", "_bf16")) for kernel in kernels)
         code = source(ARITHMETIC, FORMULAS) + generated(kernels)
-        module = self._compiled(code, ["-DWITH_16_BIT"] if narrow else [])
-        self._functions |= {kernel.name: module.get_function(kernel.name) for kernel in kernels}
+        return self._compiled(code, [*options, *(["-DWITH_16_BIT"] if narrow else [])])
 
     def _compiled(self, code: str, options: list[str]) -> Any:
         # CuPy writes the code to a file in the locale's encoding.
@@ -200,12 +284,36 @@ class Kernels:
         block: tuple[int, ...],
         arguments: tuple[Any, ...],
     ) -> None:
-        name = kernel if isinstance(kernel, str) else kernel.name
-        if name not in self._functions:
+        launch = Launch(kernel, grid, block, arguments)
+        if self._collected is not None:
+            self._collected.append(launch)
+            return
+        if launch.name not in self._functions:
             if isinstance(kernel, str):
-                self._functions[name] = self._module_of(name).get_function(name)
+                self._functions[kernel] = self._module_of(kernel).get_function(kernel)
             else:
                 self.compile(kernel)
         if min(grid):
-            pointers = tuple(NULL if argument is None else argument for argument in arguments)
-            self._functions[name](grid, block, pointers)
+            self._functions[launch.name](grid, block, _pointers(arguments))
+
+    def _function_of_members(self, launch: Launch) -> Any:
+        """Return the entry of this kernel that is launched for all members of a pack."""
+        kernel, name = launch.kernel, launch.name
+        if name not in self._of_members:
+            if isinstance(kernel, str):
+                code = only(source(ARITHMETIC, KERNELS), name.rpartition("_")[0])
+                module = self._compiled(code, [OF_MEMBERS, *_options(name)])
+            else:
+                module = self._module_of_formulas([kernel], OF_MEMBERS)
+            self._of_members[name] = module.get_function(name)
+        return self._of_members[name]
+
+
+def _pointers(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(NULL if argument is None else argument for argument in arguments)
+
+
+def _options(name: str) -> list[str]:
+    """Return the options for the type in a kernel's name. Kernels without a type are in all modules."""
+    options = ["-DONLY_F64" if name.endswith("_f64") else "-DONLY_F32"]
+    return [*options, "-DWITH_16_BIT"] if name.endswith(("_f16", "_bf16")) else options

@@ -4,6 +4,7 @@ See operations.py.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from numpy import float32, float64, inf, int64
@@ -12,7 +13,7 @@ from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cuda import formulas
 from ffnn_gpu.backends.cuda.kernels import NoKernelError
 from ffnn_gpu.backends.elementwise.built_once import MOMENT, NUMBER
-from ffnn_gpu.backends.reference.muon import newton_schulz
+from ffnn_gpu.backends.reference.muon import newton_schulz, one_by_one
 from ffnn_gpu.backends.reference.updates import Update
 
 if TYPE_CHECKING:
@@ -97,7 +98,14 @@ def orthogonalized(self: "CupyBackend", G: Array) -> Array:
     """Compute the products of float32 matrices in bfloat16, on tensor cores."""
     if G.dtype != float32:
         raise NoKernelError
-    return newton_schulz(self, G, self.dtype("bfloat16"))
+    return newton_schulz(self, G, self.dtype("bfloat16"), partial(_products, self))
+
+
+def _products(self: "CupyBackend", A: Array, B: Array, out: Array) -> None:
+    """out_i = A_i B_i, by one call of cublasLt if it computes several products."""
+    lt = self.cublaslt
+    if lt is None or lt.attempt(A, B, out):
+        one_by_one(self, A, B, out)
 
 
 def _launch(self: "CupyBackend", rule: str, u: Update, *settings: Any) -> None:

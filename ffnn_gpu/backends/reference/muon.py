@@ -5,6 +5,8 @@ computes the same, with products in bfloat16 on every device.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ffnn_gpu.arrays.array_types import Array
@@ -61,11 +63,14 @@ def orthogonalized(self: "Backend", G: Array) -> Array:
 
     Singular values below 10⁻³ of ‖G‖_F stay smaller. For I > O, A = XᵀX stands on the right.
     """
-    return newton_schulz(self, G, G.dtype)
+    return newton_schulz(self, G, G.dtype, partial(one_by_one, self))
 
 
-def newton_schulz(self: "Backend", G: Array, products: Any) -> Array:
-    """Compute `orthogonalized` with matrix products in the type `products`, sums in G's."""
+def newton_schulz(self: "Backend", G: Array, products: Any, multiply: Callable[..., Any]) -> Array:
+    """Compute `orthogonalized` with matrix products in the type `products`, sums in G's.
+
+    multiply(A, B, out): out_i = A_i B_i.
+    """
     xp, dtype, (n, I, O) = self.xp, G.dtype, G.shape
     a, b, c = COEFFICIENTS
     norm = xp.sqrt(xp.sum(xp.square(G, dtype=wide(dtype)), axis=(1, 2), keepdims=True))
@@ -74,15 +79,15 @@ def newton_schulz(self: "Backend", G: Array, products: Any) -> Array:
     for _ in range(ITERATIONS):
         narrow = X.astype(products, copy=False)
         turned = narrow.transpose(0, 2, 1)
-        _multiply(self, *((narrow, turned) if I <= O else (turned, narrow)), A)
-        _multiply(self, A, A, B)
+        multiply(*((narrow, turned) if I <= O else (turned, narrow)), A)
+        multiply(A, A, B)
         B[...] = b * A.astype(dtype, copy=False) + c * B.astype(dtype, copy=False)
-        _multiply(self, *((B, narrow) if I <= O else (narrow, B)), Y)
+        multiply(*((B, narrow) if I <= O else (narrow, B)), Y)
         X = a * X + Y.astype(dtype, copy=False)
     return X
 
 
-def _multiply(self: "Backend", A: Array, B: Array, out: Array) -> None:
-    """out_i = A_i B_i. Each is one product of two matrices, because cublasLt plans no others here."""
+def one_by_one(self: "Backend", A: Array, B: Array, out: Array) -> None:
+    """out_i = A_i B_i"""
     for i in range(len(out)):
         self.gemm(A[i], B[i], out=out[i])
