@@ -168,9 +168,11 @@ class CupyBackend(Backend):
 
     # ------------------------------------------------------------------ CUDA graphs
 
-    def capture(self, step: Callable[..., Any], operations_only: bool = False) -> Callable[..., Any]:
+    def capture(
+        self, step: Callable[..., Any], operations_only: bool = False, repeats: bool = False
+    ) -> Callable[..., Any]:
         overlap = operations_only and self.use_branches
-        captured = CapturedStep(self, step, overlap) if self.use_graphs else step
+        captured = CapturedStep(self, step, overlap, repeats) if self.use_graphs else step
         return functools.partial(self.on_device, captured)
 
     def steps_per_launch(self, rows: int) -> int:

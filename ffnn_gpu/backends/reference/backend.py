@@ -164,7 +164,9 @@ class Backend:
 
     # ------------------------------------------------------------------ steps
 
-    def capture(self, step: Callable[..., Any], operations_only: bool = False) -> Callable[..., Any]:
+    def capture(
+        self, step: Callable[..., Any], operations_only: bool = False, repeats: bool = False
+    ) -> Callable[..., Any]:
         """Return a callable equal to `step`: here `step` itself, on a GPU one graph per set of arguments.
 
         A graph freezes Python numbers and all addresses. Whatever changes between calls must lie in device
@@ -172,6 +174,8 @@ class Backend:
 
         operations_only: True if the step reads and writes arrays by operations of this backend alone. Then
             operations that are independent of each other may run at the same time.
+        repeats: True if the first argument only says how often the step repeats itself. Then a graph for any
+            number of times may be made as soon as the step has run once.
         """
         return step
 
