@@ -36,8 +36,8 @@ STREAMS = 4
 LEAST_PIECE = 2**18  # elements of θ: their update takes about as long as a launch
 WRITTEN = {
     "gemm": "out", "affine": "out s", "affine_gradients": "dW db", "activate": "s",
-    "activation_backward": "da", "dropout_mask": "out", "dropout": "out", "scaled": "out", "take": "out",
-    "column_sum": "out",
+    "activation_backward": "da", "dropout_mask": "out", "dropout": "out", "dropout_forward": "mask out",
+    "dropout_backward": "da", "scaled": "out", "take": "out", "column_sum": "out",
     "softmax": "out", "softmax_backward": "da", "log_softmax": "out", "log_softmax_backward": "da",
     "layer_norm": "out xhat rstd", "layer_norm_backward": "dgain dbias dx",
     "batch_norm": "out xhat rstd mean variance", "batch_norm_inference": "out",

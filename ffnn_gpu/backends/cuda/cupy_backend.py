@@ -83,6 +83,7 @@ class CupyBackend(Backend):
     # kernels of kernels.cu
     activate, activation_backward = operations.activate, operations.activation_backward
     dropout_mask, dropout, scaled = operations.dropout_mask, operations.dropout, operations.scaled
+    dropout_forward, dropout_backward = operations.dropout_forward, operations.dropout_backward
     take, column_sum = operations.take, operations.column_sum
     embedding, embedding_backward = operations.embedding, operations.embedding_backward
     periodic, periodic_backward = operations.periodic, operations.periodic_backward

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
 
 TOGETHER = {
-    "activate", "activation_backward", "dropout_mask", "dropout", "scaled", "column_sum",
+    "activate", "activation_backward", "dropout_mask", "dropout", "dropout_forward", "dropout_backward",
+    "scaled", "column_sum",
     "softmax", "softmax_backward", "log_softmax", "log_softmax_backward",
     "layer_norm", "layer_norm_backward", "batch_norm", "batch_norm_backward", "batch_norm_inference",
     "periodic", "periodic_backward", "pointwise_loss", "cross_entropy", "softmax_cross_entropy",

@@ -347,6 +347,24 @@ class Backend:
         """out = x ⊙ mask; its own adjoint."""
         return self.xp.multiply(x, mask, out=out)
 
+    def dropout_forward(
+        self, x: Array, mask: Array, out: Array, rate: float, seed: int, step: Array, layer: int, row: int,
+        factor: Array = None,
+    ) -> Array:  # fmt: skip
+        """out = x ⊙ m with the m of `dropout_mask`
+
+        mask: memory for m, which a backend may leave as it is.
+        """
+        self.dropout_mask(rate, seed, step, layer, row, mask, factor)
+        return self.dropout(x, mask, out)
+
+    def dropout_backward(
+        self, da: Array, mask: Array, rate: float, seed: int, step: Array, layer: int, row: int,
+        factor: Array = None,
+    ) -> Array:  # fmt: skip
+        """da ← da ⊙ m with the arguments of `dropout_forward`, which came before"""
+        return self.dropout(da, mask, out=da)
+
     # ------------------------------------------------------------------ operations in files beside this one
 
     require_codes = embeddings.require_codes
