@@ -16,7 +16,7 @@ from ffnn_gpu.testing.strict_array import StrictArray
 # Parameters that are read before they are overwritten, by kernel or template of kernels.
 IN_PLACE = {
     "bias_activation": {"a"}, "activation_backward": {"da"}, "update_rule": {"theta", "m", "v"},
-    "advance": {"scalars", "step"}, "clip_by_value": {"grad"}, "average": {"mean"},
+    "advance": {"scalars", "step"}, "blend": {"wide"}, "clip_by_value": {"grad"}, "average": {"mean"},
     "softmax_backward": {"da"}, "gradient_factor": {"loss_scale"}, "advance_product": {"scalars"},
 }  # fmt: skip
 SCRATCH = ("partial", "finished")  # a few kilobytes

@@ -736,6 +736,36 @@ extern "C" __global__ void advance_product(double* scalars, double beta1, double
   scalars[2] *= nadam_momentum(scalars[0], beta1, psi);
 }
 
+// out = p x + q y, and wide receives the same unrounded        (n,); x is wide, unless wide is null
+template <typename T>
+__device__ void blend(Arithmetic<T>* wide, const T* x, const T* y, T* out, Index n, Arithmetic<T> p, Arithmetic<T> q) {
+  typedef Pack<Arithmetic<T>, 4> Wide;
+  typedef Pack<T, 4> Four;
+  const bool packed = ((unsigned long long)wide % sizeof(Wide) | ((unsigned long long)x | (unsigned long long)y |
+                       (unsigned long long)out) % sizeof(Four)) == 0;
+  const Index packs = packed ? n / 4 : 0;
+  FOR_EACH(k, packs) {
+    Wide v;
+    Four r = reinterpret_cast<const Four*>(wide ? y : x)[k];
+    const Four s = reinterpret_cast<const Four*>(y)[k];
+    if (wide) v = reinterpret_cast<const Wide*>(wide)[k];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      v.at[i] = p * (wide ? v.at[i] : widen(r.at[i])) + q * widen(s.at[i]);
+      r.at[i] = Narrow<T>::from(v.at[i]);
+    }
+    if (wide) reinterpret_cast<Wide*>(wide)[k] = v;
+    reinterpret_cast<Four*>(out)[k] = r;
+  }
+  FOR_EACH(j, n - 4 * packs) {
+    const Index i = 4 * packs + j;
+    const Arithmetic<T> v = p * (wide ? wide[i] : widen(x[i])) + q * widen(y[i]);
+    if (wide) wide[i] = v;
+    out[i] = Narrow<T>::from(v);
+  }
+}
+KERNEL(blend, (A* wide, const T* x, const T* y, T* out, Index n, A p, A q), (wide, x, y, out, n, p, q))
+
 // g ← min(max(g, −S limit), S limit); with a loss scale S, ±∞ stays
 //   grad (n,); loss_scale [S, good] or null
 template <typename T>
