@@ -108,8 +108,12 @@ class Collected:
 
 
 def differences(first: tuple[Any, ...], other: tuple[Any, ...]) -> list[int]:
-    """Return what the arguments of one launch differ by from another's: bytes, or the bits of a number."""
-    return [_bits(y) - _bits(x) for x, y in zip(first, other, strict=True)]
+    """Return what the arguments of one launch differ by from another's: bytes, or the bits of a number.
+
+    As int64, modulo 2⁶⁴.
+    """
+    found = (_bits(y) - _bits(x) for x, y in zip(first, other, strict=True))
+    return [(each + 2**63) % 2**64 - 2**63 for each in found]
 
 
 def _bits(argument: Any) -> int:
