@@ -1,12 +1,8 @@
-"""Compile the kernels of one device, launch them with suitable grids, and own their scratch memory.
+"""Compile the kernels of one device, and launch them with suitable grids.
 
 Why no argument of a launch is a plain Python number: CuPy passes an int as 8 bytes and a float as a double
 whatever the kernel declares, and drops a None argument instead of passing a null pointer. So callers pass
 NumPy scalars of the declared type, and None becomes NULL here.
-
-Why scratch is allocated per thread and stream: the last block of a sum over the grid finishes it, so two
-threads that share a backend, or two branches of a graph, must not share the blocks' sums. Why scratch is
-never freed: a captured CUDA graph holds its address.
 
 Why the members of a pack get a table: their launches differ in addresses and in a few numbers. One launch
 over all members reads the differences from device memory, so every kernel serves packs as it is.
@@ -14,14 +10,15 @@ over all members reads the differences from device memory, so every kernel serve
 
 import functools
 import re
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ffnn_gpu.backends.cuda.launches import Collected, Launch, differences
+from ffnn_gpu.backends.cuda.scratch import Scratch
 from ffnn_gpu.backends.reference.backend import Backend
 
 ARITHMETIC, FORMULAS, KERNELS = (
@@ -32,7 +29,6 @@ THREADS, WARP = 256, 32  # per block, as kernels.cu declares
 ROWS_PER_BLOCK = THREADS // WARP
 NULL = np.uint64(0)  # a pointer to nothing
 OF_MEMBERS = "-DOF_MEMBERS"  # kernels that are launched for all members of a pack
-FINISHED = "finished"  # the purpose of the scratch that counts blocks
 SUFFIX = {"float32": "f32", "float64": "f64", "float16": "f16", "bfloat16": "bf16"}
 CTYPE = {"f32": "float", "f64": "double", "f16": "__half", "bf16": "__nv_bfloat16"}  # of a suffix
 
@@ -79,49 +75,6 @@ def generated(kernels: Sequence[Generated]) -> str:
     return "".join([*functions, *(kernel.entry for kernel in kernels)])
 
 
-class Launch(NamedTuple):
-    """A launch of a kernel with this grid and block."""
-
-    kernel: str | Generated
-    grid: tuple[int, ...]
-    block: tuple[int, ...]
-    arguments: tuple[Any, ...]
-
-    @property
-    def name(self) -> str:
-        return self.kernel if isinstance(self.kernel, str) else self.kernel.name
-
-
-class Collected:
-    """The launches of the members of a pack, which wait until all have been collected.
-
-    Attributes:
-        launches: of each member.
-    """
-
-    def __init__(self, members: int) -> None:
-        self.launches: list[list[Launch]] = [[] for _ in range(members)]
-        self.member = 0
-
-    def append(self, launch: Launch) -> None:
-        self.launches[self.member].append(launch)
-
-
-def differences(first: tuple[Any, ...], other: tuple[Any, ...]) -> list[int]:
-    """Return what the arguments of one launch differ by from another's: bytes, or the bits of a number.
-
-    As int64, modulo 2⁶⁴.
-    """
-    found = (_bits(y) - _bits(x) for x, y in zip(first, other, strict=True))
-    return [(each + 2**63) % 2**64 - 2**63 for each in found]
-
-
-def _bits(argument: Any) -> int:
-    if isinstance(argument, np.generic):
-        return int(argument.view(f"i{argument.itemsize}"))
-    return 0 if argument is None else int(argument.data.ptr)
-
-
 # Entries, and lines that make several: `only` leaves out all but one.
 ENTRY = re.compile(r"^(?:KERNEL|KERNEL_32_64)\((\w+),.*?\)\)\n", re.S | re.M)
 OTHER_ENTRIES = re.compile(r"^(?:IF_16_BIT\()?GATHERS?\(.*\n", re.M)
@@ -133,7 +86,7 @@ def only(code: str, name: str) -> str:
     return OTHER_ENTRIES.sub("", code)
 
 
-class Kernels:
+class Kernels(Scratch):
     """All kernels for the array module `xp`, on the device that is current at each call.
 
     Attributes:
@@ -149,12 +102,10 @@ class Kernels:
     column_blocks = 1024
 
     def __init__(self, xp: Any) -> None:
-        self.xp = xp
+        super().__init__(xp)
         self._modules: dict[str, Any] = {}
         self._functions: dict[str, Any] = {}
         self._of_members: dict[str, Any] = {}
-        self._own = threading.local()
-        self._stream = threading.local()
 
     def each(self, kernel: str | Generated, n: int, *arguments: Any) -> None:
         """Launch a kernel over n elements; do nothing if n is 0."""
@@ -188,35 +139,6 @@ class Kernels:
         """Launch a kernel of one thread."""
         self._launch(name, (1,), (1,), arguments)
 
-    def scratch(self, purpose: str, n: int) -> Any:
-        """Return n float64 of this thread's stream, allocated once per purpose and size."""
-        return self._memory(purpose, n)
-
-    def scratches(self) -> list[Any]:
-        """Return all scratch of this thread."""
-        return list(self._own.__dict__.values())
-
-    def use(self, stream: int) -> None:
-        """Use the scratch of this thread's stream of this number. Number 0 is used outside of branches."""
-        self._stream.number = stream
-
-    def reserve(self, streams: int) -> None:
-        """Allocate for each of several streams what the first one has."""
-        keys: list[Any] = list(self._own.__dict__)
-        first = [(purpose, n) for purpose, n, number in keys if number == 0]
-        for number in range(1, streams):
-            for purpose, n in first:
-                self._whole(purpose, n, number)
-
-    @contextmanager
-    def collecting(self, members: int) -> Iterator[Collected]:
-        """Collect this thread's launches for the members of a pack; at the end, launch nothing."""
-        self._stream.collected = collected = Collected(members)
-        try:
-            yield collected
-        finally:
-            self._stream.collected = None
-
     def launch_together(self, collected: Collected, table: Callable[[tuple[int, ...]], Any]) -> None:
         """Launch what was collected, each kernel once for all members.
 
@@ -231,32 +153,6 @@ class Kernels:
             elif min(same[0].grid):
                 grid = *(*same[0].grid, 1)[:2], len(same)
                 self._function_of_members(same[0])(grid, same[0].block, (*_pointers(arguments), rows))
-
-    @property
-    def _collected(self) -> Collected | None:
-        collected: Collected | None = getattr(self._stream, "collected", None)
-        return collected
-
-    def _memory(self, purpose: str, n: int) -> Any:
-        """Return n elements of this stream's scratch, while collecting those of the current member."""
-        collected, number = self._collected, getattr(self._stream, "number", 0)
-        if collected is None:
-            return self._whole(purpose, n, number)
-        whole, r = self._whole(purpose, n * len(collected.launches), number), collected.member
-        return whole[r * n : (r + 1) * n]
-
-    def _whole(self, purpose: str, n: int, number: int) -> Any:
-        arrays: dict[Any, Any] = self._own.__dict__
-        key = purpose, n, number
-        if key not in arrays:
-            arrays[key] = self.xp.empty(n, np.uint32 if purpose == FINISHED else np.float64)
-            if purpose == FINISHED:
-                arrays[key][...] = 0
-        return arrays[key]
-
-    def _finished(self) -> Any:
-        """Return the counter of finished blocks of the current sum. Every kernel leaves it at 0."""
-        return self._memory(FINISHED, 1)
 
     def _module_of(self, name: str) -> Any:
         """Return the module of the type in a kernel's name."""
