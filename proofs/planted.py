@@ -84,10 +84,15 @@ NAMED = (
     Bug(
         "L2 missing on one layer",
         OPTIMIZERS,
-        "Update(*vectors, start + n_decayed,",
-        "Update(*vectors, max(slot.start for slot in params.slots if len(slot.shape) > 1),",
+        '{"n_decayed": group.n_decayed,',
+        '{"n_decayed": group.n_decayed // 2,',
     ),
-    Bug("L2 on biases", OPTIMIZERS, "Update(*vectors, start + n_decayed,", "Update(*vectors, stop,"),
+    Bug(
+        "L2 on biases",
+        OPTIMIZERS,
+        '{"n_decayed": group.n_decayed,',
+        '{"n_decayed": group.stop - group.start,',
+    ),
     Bug(
         "W not transposed",
         DENSE,
@@ -111,9 +116,10 @@ NAMED = (
 
 FURTHER = (
     # layers
-    Bug("dropout masks forward only", DROPOUT, "return backend.dropout(da, buf.mask, out=da)", "return da"),
-    Bug("dropout keeps what it should drop", DROPOUT, "backend.dropout_mask(rate,",
-        "backend.dropout_mask(1 - rate,"),
+    Bug("dropout masks forward only", DROPOUT,
+        "return backend.dropout_backward(da, buf.mask, *self._of_mask(buf))", "return da"),
+    Bug("dropout keeps what it should drop", DROPOUT, "return stream.rate(self.rate),",
+        "return stream.rate(1 - self.rate),"),
     Bug("dropout's factor in the threshold alone", REFERENCE, "(1.0 / (1.0 - p)).astype(out.dtype)",
         "(1.0 / (1.0 - rate + 0 * p)).astype(out.dtype)"),
     Bug("same mask in every dropout layer", DROPOUT, "stream.step, buf.number,", "stream.step, 0,"),

@@ -1,7 +1,7 @@
 """`python3 scripts/prove.py`: check every promise of docs/promises.md; exit code 0 if all hold.
 
     --only NAME,NAME   run these proofs, default all: tests, bugs, fills, mutation, kills, damage, disk,
-                       fuzz, payloads, resume, signals, tables, alarms
+                       fuzz, payloads, resume, signals, tables, alarms, sass
     --json FILE        write the table with its details, such as which test caught which bug
     --seed N           seed of every random choice
     --kills N --mutants N --signals N --examples N --jobs N    counts of each proof, and parallel processes
@@ -37,7 +37,7 @@ PROOFS = {
     "mutation": "proofs.mutation", "kills": "proofs.kills", "damage": "proofs.damage",
     "disk": "proofs.full_disk", "fuzz": "proofs.fuzz", "payloads": "proofs.payloads",
     "resume": "proofs.resume", "signals": "proofs.signals", "tables": "proofs.tables",
-    "alarms": "proofs.false_alarms",
+    "alarms": "proofs.false_alarms", "sass": "proofs.sass",
 }  # fmt: skip
 WIDTH = 76  # characters of a promise in the table
 COUNTS = ("seed", "kills", "mutants", "signals", "examples", "jobs")

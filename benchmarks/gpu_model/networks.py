@@ -11,21 +11,37 @@ from ffnn_gpu.nn.layers.dense import Dense
 from ffnn_gpu.nn.losses.loss import SoftmaxCrossEntropy
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.nn.schedules import constant
-from ffnn_gpu.optim.optimizers import Adam
+from ffnn_gpu.optim.muon import Muon
+from ffnn_gpu.optim.optimizers import Adam, Optimizer
 from ffnn_gpu.training.data_parallel.team import DataParallel, Team
 from ffnn_gpu.training.run import TrainingRun
+
+ADAM = Adam()
 
 
 @dataclass(frozen=True)
 class Case:
-    """A ReLU network with softmax cross-entropy and Adam: its widths, the rows of a batch, its type."""
+    """A ReLU network with softmax cross-entropy: its widths, the rows of a batch, its type.
+
+    members: of a pack, or None.
+    rule: its optimizer.
+    """
 
     widths: tuple
     B: int
     dtype: str = "bfloat16"
+    members: int | None = None
+    rule: Optimizer = ADAM
 
     @property
     def title(self):
+        name = self._name
+        if self.members is not None:
+            name = f"{self.members} × ({name})"
+        return name if type(self.rule) is Adam else f"{name}, {type(self.rule).__name__}"
+
+    @property
+    def _name(self):
         first, *rest = [(w, self.widths.count(w)) for w in dict.fromkeys(self.widths)]
         same = first[1] == len(self.widths)
         return f"{first[0]} × {first[1]}" if same and not rest else "-".join(map(str, self.widths))
@@ -42,6 +58,7 @@ CASES = (
     Case((2048,) * 11, 4096),
     Case((1024, 4096, 4096, 4096, 4096, 1024), 8192),
     Case((8192,) * 5, 16384),
+    Case((256, 384, 384), 256, members=64, rule=Muon()),
 )
 
 
@@ -57,8 +74,8 @@ def record(case, layers=None, loss=None, optimizer=None, members=None, tf32=Fals
     with paper_cupy.installed() as cupy:
         backend = CupyBackend(tf32=tf32)
         layers = layers or [*(Dense(width, "relu") for width in case.widths[1:-1]), Dense(case.widths[-1])]
-        network = PaperNetwork(case.widths[0], layers, backend, case.dtype, members=members)
-        run = _run(network, loss or SoftmaxCrossEntropy(), optimizer or Adam(), case, **settings)
+        network = PaperNetwork(case.widths[0], layers, backend, case.dtype, members=members or case.members)
+        run = _run(network, loss or SoftmaxCrossEntropy(), optimizer or case.rule, case, **settings)
         for _ in range(2):  # the second call is captured
             run.position = 0
             run.step()

@@ -39,7 +39,7 @@ class PaperCublasLt:
     def __init__(self, cupy):
         self.cupy, self._objects, self._numbers = cupy, {}, itertools.count(1)
         self.Epilogue, self.MatmulDescAttribute = Numbers(), Numbers()
-        self.MatmulPreferenceAttribute = Numbers()
+        self.MatmulPreferenceAttribute, self.MatrixLayoutAttribute = Numbers(), Numbers()
 
     def _new(self, **content):
         number = next(self._numbers)
@@ -59,7 +59,12 @@ class PaperCublasLt:
         return self._new(compute=compute_type, TRANSA=0)
 
     def matrix_layout_create(self, type, rows, cols, ld):
-        return self._new(type=type, rows=rows, columns=cols, ld=ld)
+        batch = {"BATCH_COUNT": 1, "STRIDED_BATCH_OFFSET": 0}
+        return self._new(type=type, rows=rows, columns=cols, ld=ld, **batch)
+
+    def matrix_layout_set_attribute(self, layout, attribute, buffer, size):
+        value = int.from_bytes(ctypes.string_at(buffer, size), "little", signed=True)
+        self._objects[layout][self.MatrixLayoutAttribute.name_of(attribute)] = value
 
     def destroy(self, handle):
         self._objects.pop(handle)
@@ -70,6 +75,7 @@ class PaperCublasLt:
         return np.dtype(np.int64)
 
     get_matmul_preference_attribute_dtype = get_matmul_desc_attribute_dtype
+    get_matrix_layout_attribute_dtype = get_matmul_desc_attribute_dtype
 
     def matmul_desc_set_attribute(self, descriptor, attribute, buffer, size):
         value = int.from_bytes(ctypes.string_at(buffer, size), "little", signed=True)
@@ -88,21 +94,31 @@ class PaperCublasLt:
         self, handle, descriptor, alpha, a, A, b, B, beta, c, C, d, D, algorithm, workspace, size, stream
     ):
         content, layouts = self._objects[descriptor], [self._objects[each] for each in (A, B, D)]
-        first, second, result = (_extent(at, x) for at, x in zip((a, b, d), layouts, strict=True))
-        reads, writes = [first, second], [result, (workspace, workspace + size)]
+        R = layouts[2]["BATCH_COUNT"]
+        first, second, result = (_extents(at, x) for at, x in zip((a, b, d), layouts, strict=True))
+        reads, writes = [*first, *second], [*result, (workspace, workspace + size)]
         epilogue = self.Epilogue.name_of(content["EPILOGUE"])
         if epilogue != "DEFAULT" and content.get("BIAS_POINTER"):
-            vector = content["BIAS_POINTER"]
-            (writes if epilogue in GRADIENTS else reads).append(
-                (vector, vector + layouts[2]["rows"] * SIZES[layouts[2]["type"]])
+            size = SIZES[layouts[2]["type"]]
+            starts = (
+                content["BIAS_POINTER"] + r * size * content.get("BIAS_BATCH_STRIDE", 0) for r in range(R)
+            )
+            (writes if epilogue in GRADIENTS else reads).extend(
+                (start, start + layouts[2]["rows"] * size) for start in starts
             )
         k = layouts[0]["columns" if not content["TRANSA"] else "rows"]
         kind = "tf32" if content["compute"] == TF32 else TYPES[layouts[0]["type"]]
-        flop = {kind: 2 * layouts[2]["rows"] * layouts[2]["columns"] * k}
-        moved = sum(x["rows"] * x["columns"] * SIZES[x["type"]] for x in layouts)
+        flop = {kind: 2 * R * layouts[2]["rows"] * layouts[2]["columns"] * k}
+        times = (x["BATCH_COUNT"] if x["STRIDED_BATCH_OFFSET"] else 1 for x in layouts)
+        moved = sum(
+            n * x["rows"] * x["columns"] * SIZES[x["type"]] for n, x in zip(times, layouts, strict=True)
+        )
         self.cupy.launched(f"product {epilogue}", reads, writes, moved, flop=flop, stream=stream)
 
 
-def _extent(pointer, layout):
-    size = ((layout["columns"] - 1) * layout["ld"] + layout["rows"]) * SIZES[layout["type"]]
-    return pointer, pointer + size
+def _extents(pointer, layout):
+    """Return the extent of each product's matrix; one for all if they share it."""
+    itemsize, apart = SIZES[layout["type"]], layout["STRIDED_BATCH_OFFSET"]
+    size = ((layout["columns"] - 1) * layout["ld"] + layout["rows"]) * itemsize
+    starts = [pointer + r * apart * itemsize for r in range(layout["BATCH_COUNT"] if apart else 1)]
+    return [(start, start + size) for start in starts]

@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.gpu_model import traffic
 from benchmarks.gpu_model.paper_cublaslt import PaperCublasLt
+from ffnn_gpu.backends.cuda.kernels import OF_MEMBERS
 from ffnn_gpu.testing.strict_array import StrictArray
 from ffnn_gpu.testing.strict_device import StrictModule
 
@@ -44,15 +45,12 @@ class Launch:
 
 
 class PaperArray(StrictArray):
-    """An array without content. `astype` copies only if CuPy's does."""
+    """An array without content."""
 
     __slots__ = ()
 
     def _view(self, host):
         return PaperArray(self.xp, host, self.device_id)
-
-    def astype(self, dtype, copy=True):
-        return self if not copy and self.dtype == dtype else super().astype(dtype)
 
 
 PaperArray.__module__ = "cupy"  # the package checks the module of an array's class
@@ -169,13 +167,15 @@ class PaperCupy(StrictModule):
         self.launched("array function", map(traffic.extent, arrays), [traffic.extent(written)], moved)
 
     def RawModule(self, *, code, options):  # noqa: N802 - CuPy's name
-        return SimpleNamespace(get_function=lambda name: self._function(name, code))
+        of_members = OF_MEMBERS in options
+        return SimpleNamespace(get_function=lambda name: self._function(name, code, of_members))
 
-    def _function(self, name, code):
+    def _function(self, name, code, of_members):
         kernel = traffic.kernel_of(name, code)
+        accesses = traffic.accesses_of_members if of_members else traffic.accesses
 
         def launch(grid, block, arguments):
-            reads, writes, moved, instructions = traffic.accesses(kernel, arguments)
+            reads, writes, moved, instructions = accesses(kernel, arguments)
             self.launched(kernel, reads, writes, moved, instructions=instructions)
 
         return launch

@@ -7,6 +7,8 @@ IN_PLACE are read as well. Rereads from a cache are not counted.
 import functools
 import math
 import re
+from itertools import chain
+from types import MappingProxyType
 
 from ffnn_gpu.backends.cuda.kernels import ARITHMETIC, FORMULAS, KERNELS, NULL, source
 from ffnn_gpu.testing.strict_array import StrictArray
@@ -14,7 +16,7 @@ from ffnn_gpu.testing.strict_array import StrictArray
 # Parameters that are read before they are overwritten, by kernel or template of kernels.
 IN_PLACE = {
     "bias_activation": {"a"}, "activation_backward": {"da"}, "update_rule": {"theta", "m", "v"},
-    "advance": {"scalars", "step"}, "clip_by_value": {"grad"}, "average": {"mean"},
+    "advance": {"scalars", "step"}, "blend": {"wide"}, "clip_by_value": {"grad"}, "average": {"mean"},
     "softmax_backward": {"da"}, "gradient_factor": {"loss_scale"}, "advance_product": {"scalars"},
 }  # fmt: skip
 SCRATCH = ("partial", "finished")  # a few kilobytes
@@ -65,31 +67,56 @@ def kernel_of(name, code):
     return max(known, key=len)
 
 
-def accesses(kernel, arguments):
-    """Return (extents read, extents written, bytes moved, warp instructions)."""
+def accesses_of_members(kernel, arguments):
+    """Return `accesses` of a launch for all members of a pack, whose last argument is their table.
+
+    Members that read the same memory read it once.
+    """
+    *arguments, table = arguments
+    members = table.host.reshape(-1, len(arguments))
+    places = [k for k, each in enumerate(arguments) if isinstance(each, StrictArray)]
+    found = [
+        accesses(kernel, arguments, dict(zip(places, row[places].tolist(), strict=True))) for row in members
+    ]
+    reads, writes, moved, instructions = zip(*found, strict=True)
+    shared = set(reads[0]).intersection(*reads[1:]) - set().union(*writes)
+    repeated = (len(found) - 1) * sum(end - start for start, end in shared)
+    return (
+        list(dict.fromkeys(chain.from_iterable(reads))),
+        list(dict.fromkeys(chain.from_iterable(writes))),
+        sum(moved) - repeated,
+        sum(instructions),
+    )
+
+
+def accesses(kernel, arguments, offsets=MappingProxyType({})):
+    """Return (extents read, extents written, bytes moved, warp instructions).
+
+    offsets: argument's number → bytes from the array to what is accessed.
+    """
     declared = parameters()[kernel]
     assert len(declared) == len(arguments), (kernel, len(declared), len(arguments))
     named = {name: given for (name, *_), given in zip(declared, arguments, strict=True)}
     reads, writes, moved = [], [], 0
-    for name, pointer, const in declared:
-        array = named[name]
+    for k, (name, pointer, const) in enumerate(declared):
+        array, by = named[name], offsets.get(k, 0)
         if not pointer or array is NULL:
             continue
         assert isinstance(array, StrictArray), (kernel, name)
         if const or name in IN_PLACE.get(kernel, ()):
-            reads.append(extent(array))
+            reads.append(extent(array, by))
             moved += (
                 named["out"].size * array.itemsize if (kernel, name) == ("gather", "rows") else array.nbytes
             )
         if not const:
-            writes.append(extent(array))
+            writes.append(extent(array, by))
             moved += 0 if name in SCRATCH else array.nbytes
     return reads, writes, moved, _instructions(kernel, named)
 
 
-def extent(array):
-    """Return (first address, address after the last byte) of an array with any strides."""
-    start = array.data.ptr
+def extent(array, by=0):
+    """Return (first address, address after the last byte) of an array with any strides, moved by bytes."""
+    start = array.data.ptr + by
     last = sum((n - 1) * abs(stride) for n, stride in zip(array.shape, array.strides, strict=True))
     return start, start + (last + array.itemsize if array.size else 0)
 

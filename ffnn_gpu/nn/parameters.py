@@ -35,7 +35,7 @@ from ffnn_gpu.arrays.precision import master
 from ffnn_gpu.backends import ALIGNMENT, Backend
 from ffnn_gpu.backends.reference.members import FlatPack, Members
 from ffnn_gpu.errors import IncompatibleCheckpointError
-from ffnn_gpu.nn.rates import Group, groups_of, in_order, rates_of
+from ffnn_gpu.nn.rates import groups_of, in_order, rates_of
 from ffnn_gpu.nn.schedules import Schedule
 
 FIRST_SCALE = 2.0**16  # loss scale of float16; halved after an overflow, doubled after many steps without one
@@ -91,7 +91,8 @@ class Parameters:
         n_decayed: θ[:n_decayed] has penalties and decay: the matrices, unless a layer declares others.
         rates: name → `Rate`, in the order of the layers.
         extents: (name, start, stop) of each slot with the padding after it; in a pack, of the first member.
-        groups: the parts of θ with equal factors, in order.
+        groups: the parts of θ with equal factors, in order; in a pack, of the first member's block.
+        operations: what changes a group of θ: the backend's, in a pack for every member.
         views: one `Views` per layer.
         optimizer_states: optimizer → its vectors for these parameters.
         pieces: (start, stop) → optimizer → its vectors for θ[start:stop], if ranks share the work of an
@@ -110,6 +111,7 @@ class Parameters:
         """factors: in a pack, each member's factors on the learning rate, and on penalties and decay."""
         self.members = None if factors is None else len(factors)
         self.backend: Any = self._flat_operations(backend)
+        self.operations: Any = self._operations(backend)
         self.compute_dtype, self.dtype = np.dtype(dtype), master(dtype)
         named = list(leaves(shapes))
         self.rates = rates_of(named, dict(leaves(rates or [])))
@@ -118,7 +120,7 @@ class Parameters:
         stops = [*(slot.start for slot in self.slots[1:]), length]
         self.extents = [(slot.name, slot.start, stop) for slot, stop in zip(self.slots, stops, strict=False)]
         self.factors_of_members = factors
-        self.groups = self.in_blocks(groups_of(self.extents, self.rates), length)
+        self.groups = groups_of(self.extents, self.rates)
         self.n_decayed = sum(group.n_decayed for group in self.groups)
         whole, whole_state = ((self.members or 1) * n for n in (length, state_length))
         self.theta, self.grad = (backend.zeros((whole,), self.dtype, lane) for lane in (0, 1))
@@ -136,16 +138,14 @@ class Parameters:
     def computed_by(self, operations: Any) -> "Parameters":
         """Return the same parameters, whose optimizer computes with other operations of this device."""
         view = copy.copy(self)
-        view.backend = self._flat_operations(operations)
+        view.backend, view.operations = self._flat_operations(operations), self._operations(operations)
         return view
 
-    def in_blocks(self, groups: list[Group], length: int | None = None) -> list[Group]:
-        """Return groups of the first member's block for every member, with the members' factors."""
-        if self.factors_of_members is None:
-            return groups
-        length = len(self.theta) // len(self.factors_of_members) if length is None else length
-        factors = enumerate(self.factors_of_members)
-        return [group.of_member(r, length, lr, decay) for r, (lr, decay) in factors for group in groups]
+    def piece(self, vector: Array, start: int, stop: int) -> Array:
+        """Return vector[start:stop]; in a pack, of each member's block."""
+        if self.members is None:
+            return vector[start:stop]
+        return Members(vector.reshape(self.members, len(vector) // self.members)[:, start:stop])
 
     def control(self) -> Array:
         """Return new memory for the factor on ∇θ and the mark of a skipped update, for each member."""
@@ -206,6 +206,9 @@ class Parameters:
 
     def _flat_operations(self, backend: Any) -> Any:
         return backend if self.members is None else FlatPack(backend, self.members)
+
+    def _operations(self, backend: Any) -> Any:
+        return backend if self.members is None else backend.pack(self.members)
 
     def _lay_out(self, named: list[tuple[str, tuple[int, ...]]]) -> tuple[list[Slot], int]:
         unit, start, slots = ALIGNMENT // self.compute_dtype.itemsize, 0, []

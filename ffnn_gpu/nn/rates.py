@@ -2,7 +2,8 @@
 
 A layer declares factors by `Layer.rates`. θ is in the order of its groups, so that an update rule runs once
 for each group and not once for each parameter. A network without declared factors has one group, all of θ,
-of which the matrices decay. In a pack, each member has these groups in its own block of θ.
+of which the matrices decay. In a pack, each member has these groups in its own block of θ, with factors of
+its own.
 """
 
 import math
@@ -42,7 +43,6 @@ class Group(NamedTuple):
     Attributes:
         n_decayed: the number of leading elements that have penalties and decay.
         lr, decay: the factors on the learning rate, and on penalties and decay.
-        member: the index of the member of a pack whose block this is in; 0 without a pack.
     """
 
     start: int
@@ -50,12 +50,11 @@ class Group(NamedTuple):
     n_decayed: int
     lr: float = 1.0
     decay: float = 1.0
-    member: int = 0
 
-    def of_member(self, r: int, length: int, lr: float, decay: float) -> "Group":
-        """Return the same group in the r-th block of `length` elements, with further factors."""
-        start, stop, n_decayed = r * length + self.start, r * length + self.stop, self.n_decayed
-        return Group(start, stop, n_decayed if decay else 0, self.lr * lr, self.decay * (decay or 1.0), r)
+    def of_member(self, lr: float, decay: float) -> "Group":
+        """Return the same group with a member's factors."""
+        n_decayed = self.n_decayed if decay else 0
+        return self._replace(n_decayed=n_decayed, lr=self.lr * lr, decay=self.decay * (decay or 1.0))
 
     def within(self, start: int, stop: int) -> "Group | None":
         """Return the part of the group in θ[start : stop], relative to start; None if it is empty."""

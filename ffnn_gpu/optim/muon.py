@@ -51,16 +51,13 @@ class Muon(AdamW):
     def apply(self, params: Parameters, state: OptimizerState, control: Array) -> None:
         stacks, others = self.parts(params)
         for group in others:
-            self.update(params.backend.member(group.member), *self.piece(params, group, state, control))
+            self.update(params.operations, *self.piece(params, group, state, control))
         for group, shape in stacks:
             update, part = self.piece(params, group, state, control)
-            params.backend.muon(update, part.m, shape, self.momentum, self.nesterov)
+            params.operations.muon(update, part.m, shape, self.momentum, self.nesterov)
 
     def parts(self, params: Parameters) -> tuple[list[Stack], list[Group]]:
-        """Return the stacks of matrices that Muon updates, and the groups of the rest, for AdamW.
-
-        In a pack, each member has its own.
-        """
+        """Return the stacks of matrices that Muon updates, and the groups of the rest, for AdamW."""
         rates = params.rates.items()
         chosen = {name for name, rate in rates if rate.matrix and (self.output_layer or not rate.output)}
         stacks: list[Stack] = []
@@ -78,5 +75,4 @@ class Muon(AdamW):
         rest = groups_of((extent for extent in params.extents if extent[0] not in chosen), params.rates)
         ratio = RATIO if self.adam_lr is None else self.adam_lr / self.lr
         rest = [group._replace(lr=group.lr * ratio) for group in rest]
-        own = [(of_member, shape) for group, shape in stacks for of_member in params.in_blocks([group])]
-        return own, params.in_blocks(rest)
+        return stacks, rest

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 
 from ffnn_gpu.backends.reference.backend import Array, Backend
-from ffnn_gpu.backends.reference.members import Members
+from ffnn_gpu.backends.reference.members import PerMember
 from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, Update
 from ffnn_gpu.checks import is_number
 from ffnn_gpu.errors import ConfigurationError
@@ -112,22 +112,37 @@ class Optimizer:
     def apply(self, params: Parameters, state: OptimizerState, control: Array) -> None:
         """Apply the rule to θ: to one group of parameters after the other."""
         for group in params.groups:
-            self.update(params.backend.member(group.member), *self.piece(params, group, state, control))
+            self.update(params.operations, *self.piece(params, group, state, control))
 
     def piece(
         self, params: Parameters, group: Group, state: OptimizerState, control: Array
     ) -> tuple[Update, OptimizerState]:
-        """Return the update of one group of θ, and the state with the group's part of the moments."""
-        start, stop, n_decayed, lr_factor, decay, member = group
-        penalties = self.l2 * decay, self.l1 * decay, self.weight_decay * decay
-        vectors = params.theta, params.grad, state.scalars
-        factors = lr_factor, self._decay(params)
-        own = control.of(member) if isinstance(control, Members) else control
-        update = Update(*vectors, start + n_decayed, *penalties, own, params.shadow, *factors)
-        if (start, stop) == (0, len(params.theta)):
-            return update, state
-        moments = {name: getattr(state, name)[start:stop] for name in self.moments}
-        return update.piece(start, stop), OptimizerState(**vars(state) | moments)
+        """Return the update of one group of θ, and the state with the group's part of the moments.
+
+        In a pack, both hold Members, and PerMember for what depends on a member's factors.
+        """
+        start, stop = group.start, group.stop
+        vectors = {"theta": params.theta, "grad": params.grad, "shadow": params.shadow}
+        if params.members is not None or (start, stop) != (0, len(params.theta)):
+
+            def pieces(of: dict[str, Array]) -> dict[str, Array]:
+                return {name: v if v is None else params.piece(v, start, stop) for name, v in of.items()}
+
+            moments = {name: getattr(state, name) for name in self.moments}
+            vectors, state = pieces(vectors), OptimizerState(**vars(state) | pieces(moments))
+        numbers, common = self._numbers(params, group), {"control": control, "decay": self._decay(params)}
+        return Update(**vectors, scalars=state.scalars, **common, **numbers), state
+
+    def _numbers(self, params: Parameters, group: Group) -> dict[str, Any]:
+        """Return the Python numbers in the update of a group; in a pack PerMember of them."""
+        if params.factors_of_members is None:
+            return self._numbers_of(group)
+        each = [self._numbers_of(group.of_member(*factors)) for factors in params.factors_of_members]
+        return {name: PerMember(numbers[name] for numbers in each) for name in each[0]}
+
+    def _numbers_of(self, group: Group) -> dict[str, Any]:
+        penalties = {name: getattr(self, name) * group.decay for name in ("l2", "l1", "weight_decay")}
+        return penalties | {"n_decayed": group.n_decayed, "lr_factor": group.lr}
 
     def _decay(self, params: Parameters) -> Array:
         """Return the factor on weight_decay on the device, or None for 1."""

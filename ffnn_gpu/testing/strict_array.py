@@ -45,7 +45,12 @@ class StrictArray:
     def reshape(self, *shape: Any) -> "StrictArray":
         return self._view(self.host.reshape(*shape))
 
+    def transpose(self, *axes: int) -> "StrictArray":
+        return self._view(self.host.transpose(*axes))
+
     def astype(self, dtype: DTypeLike, copy: bool = True) -> Array:
+        if not copy and self.dtype == dtype:
+            return self
         return self.xp.make(lambda host: host.astype(dtype), self)
 
     def __getattr__(self, name: str) -> Any:

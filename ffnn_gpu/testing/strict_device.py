@@ -341,7 +341,9 @@ class StrictBackend(Backend):
     def may_wait(self) -> bool:
         return not self.xp._state().steps
 
-    def capture(self, step: Callable[..., Any], operations_only: bool = False) -> Callable[..., Any]:
+    def capture(
+        self, step: Callable[..., Any], operations_only: bool = False, repeats: bool = False
+    ) -> Callable[..., Any]:
         def run(*args: Any) -> Any:
             with self.xp.within_a_step():
                 return step(*args)

@@ -43,7 +43,8 @@ class TrainingRun(Run):
         self.optimizer.state(self.team.params)  # a captured step must not allocate it
         self._factors = dict(network.params.factors)
         self._of_steps = backend.zeros((self._most, len(self._factors)), np.float64)
-        self._captured = backend.capture(self._steps, operations_only=self._is_ours())
+        self._captured = backend.capture(self._steps, operations_only=self._is_ours(), repeats=True)
+        self._has_begun = False
         self._rates, self._written = [self.lr], list[list[float]]()
         self._began = time.perf_counter()
 
@@ -69,7 +70,8 @@ class TrainingRun(Run):
         Raises DivergedError if a loss is not finite.
         """
         team = self.team
-        k, n = self.data.choose(self.epoch, self.position, self.steps_at_once())
+        k, n = self.data.choose(self.epoch, self.position, self.steps_at_once() if self._has_begun else 1)
+        self._has_begun = True  # a backend that captures steps runs the first one uncaptured
         self._set_rates(k)
         if team.size > 1:
             team.send_signal()

@@ -123,9 +123,9 @@ def loss_of_run(network: Network, value: Array) -> Array:
     """Return the loss of a step; of a pack the mean of its members' losses, by operations alone."""
     if network.members is None:
         return value
-    backend, share = network.backend, 1 / len(network.members)
-    mean = backend.empty((1,), "float64")
-    return backend.scaled(backend.total(value).reshape(1), backend.constant((share,), "float64"), mean)[0]
+    backend, R = network.backend, len(network.members)
+    mean = backend.column_sum(value.reshape(R, 1), out=backend.empty((1,), value.dtype))
+    return backend.scaled(mean, backend.constant((1 / R,), "float64"), out=mean)[0]
 
 
 class Step:

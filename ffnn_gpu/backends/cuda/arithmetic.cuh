@@ -29,13 +29,41 @@ typedef long long Index;
 
 // ------------------------------------------------------------------ entries
 
-#define ENTRY(NAME, S, TYPE, PARAMETERS, ARGUMENTS)                                                   \
-  namespace S {                                                                                       \
-  typedef TYPE T;                                                                                     \
-  typedef Arithmetic<T> A;                                                                            \
-  typedef LossGradient<T> D;                                                                          \
-  extern "C" __global__ void __launch_bounds__(THREADS) NAME##_##S PARAMETERS { NAME<T> ARGUMENTS; }  \
-  }                                                                                                   \
+// With -DOF_MEMBERS, a launch is for all members of a pack: the blocks with z = r compute member r. Its arguments are
+// those of member 0 plus row r of `members`: bytes for a pointer, the difference of the bits for a number.
+#ifdef OF_MEMBERS
+template <int bytes> struct BitsOf { typedef unsigned type; };
+template <> struct BitsOf<8> { typedef unsigned long long type; };
+template <typename P> __device__ __forceinline__ void add(P& x, Index row) {
+  union { P value; typename BitsOf<sizeof(P)>::type bits; } u;
+  u.value = x;
+  u.bits += (typename BitsOf<sizeof(P)>::type)row;
+  x = u.value;
+}
+template <typename T> __device__ __forceinline__ void add(T*& x, Index row) { x = (T*)((char*)x + row); }
+struct Member {
+  const Index* members;
+  template <typename... P> __device__ __forceinline__ void operator()(P&... arguments) const {
+    const Index* row = members + (Index)blockIdx.z * sizeof...(P);
+    (add(arguments, *row++), ...);
+  }
+};
+#define LIST(...) __VA_ARGS__
+#define OF_ENTRY(PARAMETERS) (LIST PARAMETERS, const Index* members)
+#define OF_MEMBER(ARGUMENTS) Member{members} ARGUMENTS;
+#else
+#define OF_ENTRY(PARAMETERS) PARAMETERS
+#define OF_MEMBER(ARGUMENTS)
+#endif
+
+#define ENTRY(NAME, S, TYPE, PARAMETERS, ARGUMENTS)                                 \
+  namespace S {                                                                     \
+  typedef TYPE T;                                                                   \
+  typedef Arithmetic<T> A;                                                          \
+  typedef LossGradient<T> D;                                                        \
+  extern "C" __global__ void __launch_bounds__(THREADS)                             \
+      NAME##_##S OF_ENTRY(PARAMETERS) { OF_MEMBER(ARGUMENTS) NAME<T> ARGUMENTS; }   \
+  }                                                                                 \
   using S::NAME##_##S;
 
 #ifdef ONLY_F64

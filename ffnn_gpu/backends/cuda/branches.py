@@ -20,7 +20,7 @@ Reference: CUDA C++ Programming Guide, "Cross-stream Dependencies and Events" of
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise
@@ -29,14 +29,15 @@ from typing import Any
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cuda.kernels import NoKernelError
 from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends.reference.members import Members
 from ffnn_gpu.backends.reference.updates import Update
 
 STREAMS = 4
 LEAST_PIECE = 2**18  # elements of θ: their update takes about as long as a launch
 WRITTEN = {
     "gemm": "out", "affine": "out s", "affine_gradients": "dW db", "activate": "s",
-    "activation_backward": "da", "dropout_mask": "out", "dropout": "out", "scaled": "out", "take": "out",
-    "column_sum": "out",
+    "activation_backward": "da", "dropout_mask": "out", "dropout": "out", "dropout_forward": "mask out",
+    "dropout_backward": "da", "scaled": "out", "take": "out", "column_sum": "out",
     "softmax": "out", "softmax_backward": "da", "log_softmax": "out", "log_softmax_backward": "da",
     "layer_norm": "out xhat rstd", "layer_norm_backward": "dgain dbias dx",
     "batch_norm": "out xhat rstd mean variance", "batch_norm_inference": "out",
@@ -101,6 +102,28 @@ class Branches:
         except NoKernelError:  # raised before anything is written
             return reference() if at_once else self._issue(reference, EVERYTHING, EVERYTHING)
 
+    def run_pack(
+        self, name: str, call: Callable[[], Any], apart: Callable[[], Any], *args: Any, **named: Any
+    ) -> Any:
+        """Return call() of an operation for all members of a pack with these arguments.
+
+        apart: the same member by member, if no kernel computes it.
+        """
+        given = _bound(name, self.backend, args, named)
+        reads = writes = EVERYTHING
+        if name in RULES:
+            update, *settings = given.values()
+            moments = (each for each in settings if isinstance(each, Members))
+            writes = self._extents([update.theta, update.shadow, *moments])
+        elif name in WRITTEN:
+            writes = self._extents([given.get(each) for each in WRITTEN[name].split()])
+        if writes is not EVERYTHING:
+            reads = self._extents(given.values())
+        try:
+            return call() if self._inside else self._issue(call, reads, writes)
+        except NoKernelError:  # raised before anything is written
+            return apart() if self._inside else self._issue(apart, EVERYTHING, EVERYTHING)
+
     def join(self) -> None:
         """Let the stream that captures wait for the others."""
         for number in self._forked - {0}:
@@ -126,7 +149,7 @@ class Branches:
         finally:
             self._inside = False
         self._latest[number] = len(self._issued)
-        writes += self._extents([result])
+        writes = _merged((*writes, *self._extents([result])))
         self._issued.append(Work(number, reads, writes, self._event(stream), before | 1 << len(self._issued)))
         return result
 
@@ -179,12 +202,14 @@ class Branches:
 
     def _extents(self, values: Any) -> Extents:
         """Return the memory of all arrays among these values, within tuples too."""
-        return tuple(self._each_extent(values))
+        return _merged(self._each_extent(values))
 
     def _each_extent(self, values: Any) -> Iterator[tuple[int, int]]:
         for value in values:
             if isinstance(value, (tuple, list)):
                 yield from self._each_extent(value)
+            elif isinstance(value, Members):
+                yield from self._each_extent([value.of(r) for r in range(len(value.stacked))])
             elif isinstance(value, self.backend.xp.ndarray) and value.size:
                 first, size = value.data.ptr, value.nbytes
                 if not value.flags.c_contiguous:
@@ -198,9 +223,26 @@ class Branches:
         return event
 
 
+def _merged(extents: Iterable[tuple[int, int]]) -> Extents:
+    """Return these extents in order, with those that overlap as one."""
+    found: list[tuple[int, int]] = []
+    for first, end in sorted(extents):
+        if found and first < found[-1][1]:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        else:
+            found.append((first, end))
+    return tuple(found)
+
+
 def _meet(some: Extents, others: Extents) -> bool:
-    """Return whether two of these extents overlap."""
-    return any(a < d and c < b for a, b in some for c, d in others)
+    """Return whether two of these extents overlap. Both are in order: a pack has one for each member."""
+    i = j = 0
+    while i < len(some) and j < len(others):
+        (a, b), (c, d) = some[i], others[j]
+        if a < d and c < b:
+            return True
+        i, j = (i + 1, j) if b <= d else (i, j + 1)
+    return False
 
 
 def _shape(value: Any) -> Any:

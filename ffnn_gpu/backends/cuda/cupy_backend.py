@@ -24,6 +24,7 @@ from ffnn_gpu.backends.cuda.branches import Branches
 from ffnn_gpu.backends.cuda.cublaslt import matmul
 from ffnn_gpu.backends.cuda.graphs import CapturedStep
 from ffnn_gpu.backends.cuda.kernels import SUFFIX, Kernels, NoKernelError, or_reference
+from ffnn_gpu.backends.cuda.members import PackOnDevice
 from ffnn_gpu.backends.cuda.probe import load_cupy
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.errors import BackendUnavailableError, DeviceOutOfMemoryError
@@ -82,6 +83,7 @@ class CupyBackend(Backend):
     # kernels of kernels.cu
     activate, activation_backward = operations.activate, operations.activation_backward
     dropout_mask, dropout, scaled = operations.dropout_mask, operations.dropout, operations.scaled
+    dropout_forward, dropout_backward = operations.dropout_forward, operations.dropout_backward
     take, column_sum = operations.take, operations.column_sum
     embedding, embedding_backward = operations.embedding, operations.embedding_backward
     periodic, periodic_backward = operations.periodic, operations.periodic_backward
@@ -167,9 +169,11 @@ class CupyBackend(Backend):
 
     # ------------------------------------------------------------------ CUDA graphs
 
-    def capture(self, step: Callable[..., Any], operations_only: bool = False) -> Callable[..., Any]:
+    def capture(
+        self, step: Callable[..., Any], operations_only: bool = False, repeats: bool = False
+    ) -> Callable[..., Any]:
         overlap = operations_only and self.use_branches
-        captured = CapturedStep(self, step, overlap) if self.use_graphs else step
+        captured = CapturedStep(self, step, overlap, repeats) if self.use_graphs else step
         return functools.partial(self.on_device, captured)
 
     def steps_per_launch(self, rows: int) -> int:
@@ -219,6 +223,14 @@ class CupyBackend(Backend):
         return self.cublaslt, *self.kernels.scratches()
 
     # ------------------------------------------------------------------ kernels and products
+
+    def pack(self, R: int) -> PackOnDevice:
+        return PackOnDevice(self, R)
+
+    def table(self, numbers: tuple[int, ...]) -> Array:
+        """Return these int64 on the device; None if they are new, and a capture forbids to copy them."""
+        known = (numbers, np.dtype(np.int64)) in self._constants
+        return self.constant(numbers, np.int64) if known or self.may_wait() else None
 
     def require_kernels(self) -> None:
         if not self.use_kernels:

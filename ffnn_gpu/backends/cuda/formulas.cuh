@@ -7,12 +7,13 @@
 //
 // A function object computes in Arithmetic<T>.
 
-#define FORMULA(NAME, S, TYPE, PARAMETERS, CALL)                                    \
+#define FORMULA(NAME, S, TYPE, PARAMETERS, ARGUMENTS, CALL)                         \
   namespace S {                                                                     \
   typedef TYPE T;                                                                   \
   typedef Arithmetic<T> A;                                                          \
   typedef LossGradient<T> D;                                                        \
-  extern "C" __global__ void __launch_bounds__(THREADS) NAME PARAMETERS { CALL; }   \
+  extern "C" __global__ void __launch_bounds__(THREADS)                             \
+      NAME OF_ENTRY(PARAMETERS) { OF_MEMBER(ARGUMENTS) CALL; }                      \
   }                                                                                 \
   using S::NAME;
 
@@ -48,8 +49,9 @@ __device__ void bias_activation(T* a, const T* b, T* s, Index n, int O, Phi phi)
     a[i] = Narrow<T>::from(phi(x));
   }
 }
-#define BIAS_ACTIVATION(NAME, PHI, S, TYPE) \
-  FORMULA(NAME, S, TYPE, (T* a, const T* b, T* s, Index n, int O), (bias_activation<T>(a, b, s, n, O, PHI())))
+#define BIAS_ACTIVATION(NAME, PHI, S, TYPE)                                         \
+  FORMULA(NAME, S, TYPE, (T* a, const T* b, T* s, Index n, int O), (a, b, s, n, O), \
+          (bias_activation<T>(a, b, s, n, O, PHI())))
 
 // da ← da ⊙ φ′(a)        da, a (n,)
 template <typename T, typename Slope>
@@ -69,7 +71,7 @@ __device__ void activation_backward(T* da, const T* a, Index n, Slope slope) {
   }
 }
 #define ACTIVATION_BACKWARD(NAME, SLOPE, S, TYPE) \
-  FORMULA(NAME, S, TYPE, (T* da, const T* a, Index n), (activation_backward<T>(da, a, n, SLOPE())))
+  FORMULA(NAME, S, TYPE, (T* da, const T* a, Index n), (da, a, n), (activation_backward<T>(da, a, n, SLOPE())))
 
 // ------------------------------------------------------------------ losses (nn/losses/standard.py)
 
@@ -93,6 +95,7 @@ __device__ void pointwise_loss(const T* z, const Arithmetic<T>* y, const Arithme
   FORMULA(NAME, S, TYPE,                                                                                            \
           (const T* z, const A* y, const A* w, const double* total, D* dz, A* value, int B, int O, double* partial, \
            unsigned* finished),                                                                                     \
+          (z, y, w, total, dz, value, B, O, partial, finished),                                                     \
           (pointwise_loss<T>(z, y, w, total, dz, value, B, O, partial, finished, LOSS(), SLOPE())))
 
 // ------------------------------------------------------------------ update rules (backends/reference/updates.py)
@@ -114,7 +117,8 @@ template <typename M, typename T> struct Update {
 #define UPDATE_PARAMETERS                                                                                                     \
   M *theta, const M *grad, T *shadow, Index n, Index n_decayed, const double *scalars, const double *control, M l2, M l1,     \
       double weight_decay, double lr_factor, const double *decay
-#define THE_UPDATE Update<M, T>{theta, grad, shadow, n, n_decayed, scalars, control, l2, l1, weight_decay, lr_factor, decay}
+#define UPDATE_ARGUMENTS theta, grad, shadow, n, n_decayed, scalars, control, l2, l1, weight_decay, lr_factor, decay
+#define THE_UPDATE Update<M, T>{UPDATE_ARGUMENTS}
 
 // θ ← rule(θ, g) with g = c ∇θ, and for matrices g + λ₂ θ + λ₁ sign θ and θ (1 − η λ). No change if skipped.
 //   m, v (n,): the rule's moments, or null; rule(x, g, p, q) changes x = θ_i, p = m_i and q = v_i
@@ -182,7 +186,8 @@ __device__ void update_rule(const Update<M, T>& u, M* m, M* v, double n0, double
   typedef MASTER M;                                                                                              \
   typedef SHADOW T;                                                                                              \
   extern "C" __global__ void __launch_bounds__(THREADS)                                                          \
-      NAME(UPDATE_PARAMETERS, M* m, M* v, double n0, double n1, double n2, double n3) {                          \
+      NAME OF_ENTRY((UPDATE_PARAMETERS, M* m, M* v, double n0, double n1, double n2, double n3)) {               \
+    OF_MEMBER((UPDATE_ARGUMENTS, m, v, n0, n1, n2, n3))                                                          \
     update_rule(THE_UPDATE, m, v, n0, n1, n2, n3, RULE());                                                       \
   }                                                                                                              \
   }                                                                                                              \

@@ -5,7 +5,8 @@ longer than running it. A graph launches all at once.
 
 A graph freezes every Python number and every address. So whatever changes from call to call must be in arrays
 that keep their address. The first call with some arguments runs uncaptured: kernels are compiled, products
-planned, constants moved. The second call is recorded. Later calls launch the recording.
+planned, constants moved. The second call is recorded. Later calls launch the recording. Of a step that
+`repeats`, one uncaptured call serves every number of repetitions, because they use the same kernels.
 
 Why a recording allocates from its own pool: each launch writes again to memory that was freed during
 recording. In the common pool, that memory would belong to another owner by then.
@@ -61,37 +62,42 @@ class CapturedStep:
     Attributes:
         reason: why steps run uncaptured from now on; "" if they are captured.
         overlap: whether independent operations may run at the same time (branches.py).
+        repeats: whether the first argument only says how often the step repeats itself.
     """
 
-    def __init__(self, backend: Any, step: Callable[..., Any], overlap: bool = False) -> None:
+    def __init__(
+        self, backend: Any, step: Callable[..., Any], overlap: bool = False, repeats: bool = False
+    ) -> None:
         usable, why = backend.can_capture()
-        self.overlap = overlap
+        self.overlap, self.repeats = overlap, repeats
         self.backend, self.step, self.reason = backend, step, "" if usable else why
         self._recordings: dict[Any, Recording] = {}
+        self._have_run: set[Any] = set()
         if self.reason:
             log.info("steps run one kernel at a time: %s", self.reason)
 
     def __call__(self, *args: Any) -> Any:
         key = tuple((type(a), a) if isinstance(a, PLAIN) else id(a) for a in args)
         recording = self._recordings.get(key)
-        if recording is not None and recording.graph is None and not self.reason:
+        has_run = key[self.repeats :] in self._have_run
+        if recording is None and not self.reason:
+            recording = self._new_recording(key, args)
+        if recording is not None and recording.graph is None and has_run and not self.reason:
             self._record(recording)
         if recording is None or recording.graph is None:
-            self._remember(key, args)
+            self._have_run.add(key[self.repeats :])
             return self.step(*args)
         recording.graph.launch()
         return recording.result
 
-    def _remember(self, key: Any, args: tuple[Any, ...]) -> None:
-        """Make a Recording, to be filled at the second call; give up after too many."""
-        if self.reason or key in self._recordings:
-            return
+    def _new_recording(self, key: Any, args: tuple[Any, ...]) -> Recording | None:
+        """Make a Recording without a graph; after too many, give up and return None."""
         if len(self._recordings) == MOST_GRAPHS:
             self._give_up(
                 f"it came with more than {MOST_GRAPHS} sets of arguments; pass it the same arrays each time"
             )
-        else:
-            self._recordings[key] = Recording(args)
+            return None
+        return self._recordings.setdefault(key, Recording(args))
 
     def _record(self, recording: Recording) -> None:
         """Give `recording` its graph, or give up. A graph of branches that is refused becomes a chain."""

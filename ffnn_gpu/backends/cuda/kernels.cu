@@ -327,34 +327,47 @@ __device__ __forceinline__ uint4 philox4x32(uint4 c, unsigned k0, unsigned k1) {
   return c;
 }
 
-// mask_rc = scale if word c mod 4 of Philox at (⌊c/4⌋, row + r, step, layer) ≥ threshold, else 0
-//   mask (B, O); factor (1,) or null: with it, threshold and scale are those of the rate times *factor
+// out = x ⊙ m, or m if x is null; m_rc = scale if word c mod 4 of Philox at (⌊c/4⌋, row + r, step, layer) ≥ threshold, else 0
+//   x, out (B, O), out may be x; factor (1,) or null: with it, threshold and scale are those of the rate times *factor
+// `multiply` of m computes the same bits.
 template <typename T>
-__device__ void dropout_mask(T* mask, const Index* step, int B, int O, unsigned seed_low, unsigned seed_high, unsigned layer,
-                             unsigned row, unsigned threshold, Arithmetic<T> scale, double rate, const double* factor) {
+__device__ void dropout(const T* x, T* out, const Index* step, int B, int O, unsigned seed_low, unsigned seed_high,
+                        unsigned layer, unsigned row, unsigned threshold, Arithmetic<T> scale, double rate,
+                        const double* factor) {
+  typedef Pack<T, 4> Four;
   const int quads = (O + 3) / 4;
+  const bool packed = O % 4 == 0 && ((unsigned long long)x | (unsigned long long)out) % sizeof(Four) == 0;
   if (factor) {
     const double p = rate * *factor;
     threshold = (unsigned)smallest(rint(p * 4294967296.0), 4294967295.0);
     scale = (Arithmetic<T>)(1.0 / (1.0 - p));
   }
-  T keep = Narrow<T>::from(scale), drop = Narrow<T>::from(Arithmetic<T>(0));
+  const T keep = Narrow<T>::from(scale), drop = Narrow<T>::from(Arithmetic<T>(0));
   FOR_EACH(i, (Index)B * quads) {
-    unsigned r = (unsigned)row_of(i, quads), quad = (unsigned)column_of(i, quads);
-    uint4 word = philox4x32(make_uint4(quad, row + r, (unsigned)*step, layer), seed_low, seed_high);
-    T* to = mask + (Index)r * O + 4 * (Index)quad;
-    int left = O - 4 * (int)quad;
-    to[0] = word.x >= threshold ? keep : drop;
-    if (left > 1) to[1] = word.y >= threshold ? keep : drop;
-    if (left > 2) to[2] = word.z >= threshold ? keep : drop;
-    if (left > 3) to[3] = word.w >= threshold ? keep : drop;
+    const unsigned r = (unsigned)row_of(i, quads), quad = (unsigned)column_of(i, quads);
+    const uint4 word = philox4x32(make_uint4(quad, row + r, (unsigned)*step, layer), seed_low, seed_high);
+    Four m = {word.x >= threshold ? keep : drop, word.y >= threshold ? keep : drop, word.z >= threshold ? keep : drop,
+              word.w >= threshold ? keep : drop};
+    const Index at = (Index)r * O + 4 * (Index)quad;
+    const int here = O - 4 * (int)quad;  // the columns of this quad and of those after it
+    if (packed) {
+      if (x) {
+        const Four v = reinterpret_cast<const Four*>(x)[at / 4];
+#pragma unroll
+        for (int k = 0; k < 4; ++k) m.at[k] = Narrow<T>::from(widen(v.at[k]) * widen(m.at[k]));
+      }
+      reinterpret_cast<Four*>(out)[at / 4] = m;
+    } else {
+#pragma unroll
+      for (int k = 0; k < 4; ++k)
+        if (k < here) out[at + k] = x ? Narrow<T>::from(widen(x[at + k]) * widen(m.at[k])) : m.at[k];
+    }
   }
 }
-
-KERNEL(dropout_mask,
-       (T* mask, const Index* step, int B, int O, unsigned seed_low, unsigned seed_high, unsigned layer, unsigned row,
-        unsigned threshold, A scale, double rate, const double* factor),
-       (mask, step, B, O, seed_low, seed_high, layer, row, threshold, scale, rate, factor))
+KERNEL(dropout,
+       (const T* x, T* out, const Index* step, int B, int O, unsigned seed_low, unsigned seed_high, unsigned layer,
+        unsigned row, unsigned threshold, A scale, double rate, const double* factor),
+       (x, out, step, B, O, seed_low, seed_high, layer, row, threshold, scale, rate, factor))
 
 // out = x ⊙ y        (n,); out may be x or y
 template <typename T>
@@ -722,6 +735,36 @@ extern "C" __global__ void advance_product(double* scalars, double beta1, double
   if (control && control[1] != 0) return;
   scalars[2] *= nadam_momentum(scalars[0], beta1, psi);
 }
+
+// out = p x + q y, and wide receives the same unrounded        (n,); x is wide, unless wide is null
+template <typename T>
+__device__ void blend(Arithmetic<T>* wide, const T* x, const T* y, T* out, Index n, Arithmetic<T> p, Arithmetic<T> q) {
+  typedef Pack<Arithmetic<T>, 4> Wide;
+  typedef Pack<T, 4> Four;
+  const bool packed = ((unsigned long long)wide % sizeof(Wide) | ((unsigned long long)x | (unsigned long long)y |
+                       (unsigned long long)out) % sizeof(Four)) == 0;
+  const Index packs = packed ? n / 4 : 0;
+  FOR_EACH(k, packs) {
+    Wide v;
+    Four r = reinterpret_cast<const Four*>(wide ? y : x)[k];
+    const Four s = reinterpret_cast<const Four*>(y)[k];
+    if (wide) v = reinterpret_cast<const Wide*>(wide)[k];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      v.at[i] = p * (wide ? v.at[i] : widen(r.at[i])) + q * widen(s.at[i]);
+      r.at[i] = Narrow<T>::from(v.at[i]);
+    }
+    if (wide) reinterpret_cast<Wide*>(wide)[k] = v;
+    reinterpret_cast<Four*>(out)[k] = r;
+  }
+  FOR_EACH(j, n - 4 * packs) {
+    const Index i = 4 * packs + j;
+    const Arithmetic<T> v = p * (wide ? wide[i] : widen(x[i])) + q * widen(y[i]);
+    if (wide) wide[i] = v;
+    out[i] = Narrow<T>::from(v);
+  }
+}
+KERNEL(blend, (A* wide, const T* x, const T* y, T* out, Index n, A p, A q), (wide, x, y, out, n, p, q))
 
 // g ← min(max(g, −S limit), S limit); with a loss scale S, ±∞ stays
 //   grad (n,); loss_scale [S, good] or null

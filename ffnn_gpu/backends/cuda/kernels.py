@@ -1,16 +1,15 @@
-"""Compile the kernels of one device, launch them with suitable grids, and own their scratch memory.
+"""Compile the kernels of one device, and launch them with suitable grids.
 
 Why no argument of a launch is a plain Python number: CuPy passes an int as 8 bytes and a float as a double
 whatever the kernel declares, and drops a None argument instead of passing a null pointer. So callers pass
 NumPy scalars of the declared type, and None becomes NULL here.
 
-Why scratch is allocated per thread and stream: the last block of a sum over the grid finishes it, so two
-threads that share a backend, or two branches of a graph, must not share the blocks' sums. Why scratch is
-never freed: a captured CUDA graph holds its address.
+Why the members of a pack get a table: their launches differ in addresses and in a few numbers. One launch
+over all members reads the differences from device memory, so every kernel serves packs as it is.
 """
 
 import functools
-import threading
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ffnn_gpu.backends.cuda.launches import Collected, Launch, differences
+from ffnn_gpu.backends.cuda.scratch import Scratch
 from ffnn_gpu.backends.reference.backend import Backend
 
 ARITHMETIC, FORMULAS, KERNELS = (
@@ -27,6 +28,7 @@ OPTIONS = ("--std=c++17",)
 THREADS, WARP = 256, 32  # per block, as kernels.cu declares
 ROWS_PER_BLOCK = THREADS // WARP
 NULL = np.uint64(0)  # a pointer to nothing
+OF_MEMBERS = "-DOF_MEMBERS"  # kernels that are launched for all members of a pack
 SUFFIX = {"float32": "f32", "float64": "f64", "float16": "f16", "bfloat16": "bf16"}
 CTYPE = {"f32": "float", "f64": "double", "f16": "__half", "bf16": "__nv_bfloat16"}  # of a suffix
 
@@ -73,7 +75,18 @@ def generated(kernels: Sequence[Generated]) -> str:
     return "".join([*functions, *(kernel.entry for kernel in kernels)])
 
 
-class Kernels:
+# Entries, and lines that make several: `only` leaves out all but one.
+ENTRY = re.compile(r"^(?:KERNEL|KERNEL_32_64)\((\w+),.*?\)\)\n", re.S | re.M)
+OTHER_ENTRIES = re.compile(r"^(?:IF_16_BIT\()?GATHERS?\(.*\n", re.M)
+
+
+def only(code: str, name: str) -> str:
+    """Return the text of kernels.cu with the entries of one kernel alone."""
+    code = ENTRY.sub(lambda entry: entry[0] if entry[1] == name else "", code)
+    return OTHER_ENTRIES.sub("", code)
+
+
+class Kernels(Scratch):
     """All kernels for the array module `xp`, on the device that is current at each call.
 
     Attributes:
@@ -89,11 +102,10 @@ class Kernels:
     column_blocks = 1024
 
     def __init__(self, xp: Any) -> None:
-        self.xp = xp
+        super().__init__(xp)
         self._modules: dict[str, Any] = {}
         self._functions: dict[str, Any] = {}
-        self._own = threading.local()
-        self._stream = threading.local()
+        self._of_members: dict[str, Any] = {}
 
     def each(self, kernel: str | Generated, n: int, *arguments: Any) -> None:
         """Launch a kernel over n elements; do nothing if n is 0."""
@@ -127,55 +139,24 @@ class Kernels:
         """Launch a kernel of one thread."""
         self._launch(name, (1,), (1,), arguments)
 
-    def scratch(self, purpose: str, n: int) -> Any:
-        """Return n float64 of this thread's stream, allocated once per purpose and size."""
-        arrays: dict[Any, Any] = self._own.__dict__
-        key = purpose, n, self._number
-        if key not in arrays:
-            arrays[key] = self.xp.empty(n, np.float64)
-        return arrays[key]
+    def launch_together(self, collected: Collected, table: Callable[[tuple[int, ...]], Any]) -> None:
+        """Launch what was collected, each kernel once for all members.
 
-    def scratches(self) -> list[Any]:
-        """Return all scratch of this thread."""
-        return list(self._own.__dict__.values())
-
-    def use(self, stream: int) -> None:
-        """Use the scratch of this thread's stream of this number. Number 0 is used outside of branches."""
-        self._stream.number = stream
-
-    def reserve(self, streams: int) -> None:
-        """Allocate for each of several streams what the first one has."""
-        arrays: dict[Any, Any] = self._own.__dict__
-        first = [(purpose, n) for purpose, n, number in arrays if number == 0]
-        for number in range(1, streams):
-            self.use(number)
-            for purpose, n in first:
-                if purpose == "finished":
-                    self._finished()
-                else:
-                    self.scratch(purpose, n)
-        self.use(0)
-
-    @property
-    def _number(self) -> int:
-        number: int = getattr(self._stream, "number", 0)
-        return number
-
-    def _finished(self) -> Any:
-        """Return the counter of finished blocks of the current sum. Every kernel leaves it at 0."""
-        arrays: dict[Any, Any] = self._own.__dict__
-        key = "finished", 1, self._number
-        if key not in arrays:
-            count = self.xp.empty(1, np.uint32)
-            count[...] = 0
-            arrays[key] = count
-        return arrays[key]
+        table: returns integers on the device, or None; then each member has a launch of its own.
+        """
+        for same in zip(*collected.launches, strict=True):
+            arguments = same[0].arguments
+            rows = table(tuple(n for each in same for n in differences(arguments, each.arguments)))
+            if rows is None:
+                for each in same:
+                    self._launch(*each)
+            elif min(same[0].grid):
+                grid = *(*same[0].grid, 1)[:2], len(same)
+                self._function_of_members(same[0])(grid, same[0].block, (*_pointers(arguments), rows))
 
     def _module_of(self, name: str) -> Any:
-        """Return the module of the type in a kernel's name. Kernels without a type are in all modules."""
-        options = ["-DONLY_F64" if name.endswith("_f64") else "-DONLY_F32"]
-        if name.endswith(("_f16", "_bf16")):
-            options.append("-DWITH_16_BIT")
+        """Return the module of the type in a kernel's name."""
+        options = _options(name)
         key = " ".join(options)
         if key not in self._modules:
             self._modules[key] = self._compiled(source(ARITHMETIC, KERNELS), options)
@@ -183,10 +164,13 @@ class Kernels:
 
     def compile(self, *kernels: Generated) -> None:
         """Compile kernels of formulas, all together."""
+        module = self._module_of_formulas(kernels)
+        self._functions |= {kernel.name: module.get_function(kernel.name) for kernel in kernels}
+
+    def _module_of_formulas(self, kernels: Sequence[Generated], *options: str) -> Any:
         narrow = any(kernel.name.endswith(("_f16", "_bf16")) for kernel in kernels)
         code = source(ARITHMETIC, FORMULAS) + generated(kernels)
-        module = self._compiled(code, ["-DWITH_16_BIT"] if narrow else [])
-        self._functions |= {kernel.name: module.get_function(kernel.name) for kernel in kernels}
+        return self._compiled(code, [*options, *(["-DWITH_16_BIT"] if narrow else [])])
 
     def _compiled(self, code: str, options: list[str]) -> Any:
         # CuPy writes the code to a file in the locale's encoding.
@@ -200,12 +184,36 @@ class Kernels:
         block: tuple[int, ...],
         arguments: tuple[Any, ...],
     ) -> None:
-        name = kernel if isinstance(kernel, str) else kernel.name
-        if name not in self._functions:
+        launch = Launch(kernel, grid, block, arguments)
+        if self._collected is not None:
+            self._collected.append(launch)
+            return
+        if launch.name not in self._functions:
             if isinstance(kernel, str):
-                self._functions[name] = self._module_of(name).get_function(name)
+                self._functions[kernel] = self._module_of(kernel).get_function(kernel)
             else:
                 self.compile(kernel)
         if min(grid):
-            pointers = tuple(NULL if argument is None else argument for argument in arguments)
-            self._functions[name](grid, block, pointers)
+            self._functions[launch.name](grid, block, _pointers(arguments))
+
+    def _function_of_members(self, launch: Launch) -> Any:
+        """Return the entry of this kernel that is launched for all members of a pack."""
+        kernel, name = launch.kernel, launch.name
+        if name not in self._of_members:
+            if isinstance(kernel, str):
+                code = only(source(ARITHMETIC, KERNELS), name.rpartition("_")[0])
+                module = self._compiled(code, [OF_MEMBERS, *_options(name)])
+            else:
+                module = self._module_of_formulas([kernel], OF_MEMBERS)
+            self._of_members[name] = module.get_function(name)
+        return self._of_members[name]
+
+
+def _pointers(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(NULL if argument is None else argument for argument in arguments)
+
+
+def _options(name: str) -> list[str]:
+    """Return the options for the type in a kernel's name. Kernels without a type are in all modules."""
+    options = ["-DONLY_F64" if name.endswith("_f64") else "-DONLY_F32"]
+    return [*options, "-DWITH_16_BIT"] if name.endswith(("_f16", "_bf16")) else options

@@ -83,11 +83,34 @@ def dropout_mask(
     out: Array,
     factor: Array = None,
 ) -> Array:
-    S = self.suffix(out)
+    return _masked(self, None, out, rate, seed, step, layer, row, factor)
+
+
+def dropout_forward(
+    self: "CupyBackend", x: Array, mask: Array, out: Array, rate: float, seed: int, step: Array, layer: int,
+    row: int, factor: Array = None,
+) -> Array:  # fmt: skip
+    return _masked(self, x, out, rate, seed, step, layer, row, factor)
+
+
+def dropout_backward(
+    self: "CupyBackend", da: Array, mask: Array, rate: float, seed: int, step: Array, layer: int, row: int,
+    factor: Array = None,
+) -> Array:  # fmt: skip
+    """Compute m again: that takes less time than to write and to read it."""
+    return _masked(self, da, da, rate, seed, step, layer, row, factor)
+
+
+def _masked(
+    self: "CupyBackend", x: Array | None, out: Array, rate: float, seed: int, step: Array, layer: int,
+    row: int, factor: Array | None,
+) -> Array:  # fmt: skip
+    """out = x ⊙ m, or m if x is None"""
+    S = self.suffix(out, x)
     B, O = out.shape
     words = (uint32(word & philox.MASK) for word in (seed, seed >> 32, layer, row))
     keep = uint32(philox.threshold(rate)), master(out.dtype).type(1.0 / (1.0 - rate)), float64(rate), factor
-    self.kernels.each(f"dropout_mask_{S}", B * -(-O // 4), out, step, int32(B), int32(O), *words, *keep)
+    self.kernels.each(f"dropout_{S}", B * -(-O // 4), x, out, step, int32(B), int32(O), *words, *keep)
     return out
 
 

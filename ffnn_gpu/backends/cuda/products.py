@@ -23,7 +23,7 @@ padded to that.
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cuda import formulas, operations
@@ -58,10 +58,21 @@ def affine(
     s: Array | None = None,
     factor: float = 1.0,
 ) -> Array:
-    lt, linear = self.cublaslt, phi.name == "identity"
-    whole = s is None and (linear or (phi.name in ACTIVATIONS and out.dtype.name in HALF))
-    if lt is None or b is None or factor != 1:
+    if self.cublaslt is None or b is None or factor != 1:
         return operations.affine(self, x, W, b, phi, out, s, factor)
+    fastest_affine(self, x, W, b, phi, out, s, partial(_affine_by_kernels, self, x, W, b, phi, out, s))
+    return out
+
+
+def fastest_affine(
+    self: "CupyBackend", x: Array, W: Array, b: Array, phi: Any, out: Array, s: Array | None, plain: Any
+) -> None:
+    """Compute φ(x W + b) by an epilogue, or by `plain` if that is faster or the only way.
+
+    Arrays of several products have an axis of them in front.
+    """
+    lt, linear = cast(CublasLt, self.cublaslt), phi.name == "identity"
+    whole = s is None and (linear or (phi.name in ACTIVATIONS and out.dtype.name in HALF))
     kernel = None if whole else formulas.bias_activation(self.suffix(out, s), phi)
 
     def fused() -> bool:
@@ -73,23 +84,31 @@ def affine(
 
     stored = "kept" if s is not None else "not kept"
     name = f"{phi.name} of {x.shape} × {W.shape} in {out.dtype.name}, s {stored}"
-    plain = partial(_affine_by_kernels, self, x, W, b, phi, out, s)
     _run_faster(self, lt, name, fused, plain, self.autotune > 0)
-    return out
 
 
 def affine_gradients(self: "CupyBackend", x: Array, delta: Array, dW: Array, db: Array | None) -> None:
+    plain = partial(Backend.affine_gradients, self, x, delta, dW, db)
+    fastest_gradients(self, x.T, delta, dW, db, plain)
+
+
+def fastest_gradients(
+    self: "CupyBackend", turned: Array, delta: Array, dW: Array, db: Array | None, plain: Any
+) -> None:
+    """Compute dW = xᵀ δ and db by an epilogue, or by `plain` if that is faster or the only way.
+
+    turned: xᵀ. Arrays of several products have an axis of them in front.
+    """
     lt = self.cublaslt
     if lt is None or db is None or delta.dtype.name not in HALF:
-        Backend.affine_gradients(self, x, delta, dW, db)
+        plain()
         return
 
     def fused() -> bool:
-        return not lt.attempt(x.T, delta, dW, bias_gradient=db)
+        return not lt.attempt(turned, delta, dW, bias_gradient=db)
 
-    name = f"gradients of {x.shape} × {delta.shape} in {delta.dtype.name} into {dW.dtype.name}"
-    plain = partial(Backend.affine_gradients, self, x, delta, dW, db)
-    _run_faster(self, lt, name, fused, plain, self.autotune > 0 or len(delta) >= LONG_SUM)
+    name = f"gradients of {turned.shape[::-1]} × {delta.shape} in {delta.dtype.name} into {dW.dtype.name}"
+    _run_faster(self, lt, name, fused, plain, self.autotune > 0 or delta.shape[-2] >= LONG_SUM)
 
 
 def _run_faster(

@@ -12,7 +12,7 @@ from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cuda import formulas
 from ffnn_gpu.backends.cuda.kernels import NoKernelError
 from ffnn_gpu.backends.elementwise.built_once import MOMENT, NUMBER
-from ffnn_gpu.backends.reference.muon import newton_schulz
+from ffnn_gpu.backends.reference.muon import COEFFICIENTS, ITERATIONS, normalized, one_by_one
 from ffnn_gpu.backends.reference.updates import Update
 
 if TYPE_CHECKING:
@@ -94,10 +94,39 @@ def muon_step(self: "CupyBackend", update: Update, X: Array, factor: float) -> N
 
 
 def orthogonalized(self: "CupyBackend", G: Array) -> Array:
-    """Compute the products of float32 matrices in bfloat16, on tensor cores."""
+    """Compute the products of float32 matrices in bfloat16, on tensor cores, and their sums in float32."""
     if G.dtype != float32:
         raise NoKernelError
-    return newton_schulz(self, G, self.dtype("bfloat16"))
+    self.require_kernels()
+    (n, I, O), (a, b, c) = G.shape, COEFFICIENTS
+    X, k = normalized(self, G), min(I, O)
+    sizes = (k, k), (k, k), (I, O), (I, O)
+    A, B, Y, narrow = (self.empty((n, *size), self.dtype("bfloat16")) for size in sizes)
+    self.copy(X, out=narrow)
+    for _ in range(ITERATIONS):
+        turned = narrow.transpose(0, 2, 1)
+        _products(self, *((narrow, turned) if I <= O else (turned, narrow)), A)
+        _products(self, A, A, B)
+        blend(self, b, A, c, B, out=B)
+        _products(self, *((B, narrow) if I <= O else (narrow, B)), Y)
+        blend(self, a, X, 1.0, Y, out=narrow)
+    return X
+
+
+def blend(self: "CupyBackend", p: float, x: Array, q: float, y: Array, out: Array) -> None:
+    """out = p x + q y, where x of out's master dtype receives the sum too, before it is rounded"""
+    S = self.suffix(out, y)
+    wide, narrow = (None, x) if x.dtype == out.dtype else (x, None)
+    self.kernels.each(
+        f"blend_{S}", -(-out.size // 4), wide, narrow, y, out, int64(out.size), float32(p), float32(q)
+    )
+
+
+def _products(self: "CupyBackend", A: Array, B: Array, out: Array) -> None:
+    """out_i = A_i B_i, by one call of cublasLt if it computes several products."""
+    lt = self.cublaslt
+    if lt is None or lt.attempt(A, B, out):
+        one_by_one(self, A, B, out)
 
 
 def _launch(self: "CupyBackend", rule: str, u: Update, *settings: Any) -> None:

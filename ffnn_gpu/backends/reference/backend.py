@@ -164,7 +164,9 @@ class Backend:
 
     # ------------------------------------------------------------------ steps
 
-    def capture(self, step: Callable[..., Any], operations_only: bool = False) -> Callable[..., Any]:
+    def capture(
+        self, step: Callable[..., Any], operations_only: bool = False, repeats: bool = False
+    ) -> Callable[..., Any]:
         """Return a callable equal to `step`: here `step` itself, on a GPU one graph per set of arguments.
 
         A graph freezes Python numbers and all addresses. Whatever changes between calls must lie in device
@@ -172,6 +174,8 @@ class Backend:
 
         operations_only: True if the step reads and writes arrays by operations of this backend alone. Then
             operations that are independent of each other may run at the same time.
+        repeats: True if the first argument only says how often the step repeats itself. Then a graph for any
+            number of times may be made as soon as the step has run once.
         """
         return step
 
@@ -342,6 +346,24 @@ class Backend:
     def dropout(self, x: Array, mask: Array, out: Array) -> Array:
         """out = x ⊙ mask; its own adjoint."""
         return self.xp.multiply(x, mask, out=out)
+
+    def dropout_forward(
+        self, x: Array, mask: Array, out: Array, rate: float, seed: int, step: Array, layer: int, row: int,
+        factor: Array = None,
+    ) -> Array:  # fmt: skip
+        """out = x ⊙ m with the m of `dropout_mask`
+
+        mask: memory for m, which a backend may leave as it is.
+        """
+        self.dropout_mask(rate, seed, step, layer, row, mask, factor)
+        return self.dropout(x, mask, out)
+
+    def dropout_backward(
+        self, da: Array, mask: Array, rate: float, seed: int, step: Array, layer: int, row: int,
+        factor: Array = None,
+    ) -> Array:  # fmt: skip
+        """da ← da ⊙ m with the arguments of `dropout_forward`, which came before"""
+        return self.dropout(da, mask, out=da)
 
     # ------------------------------------------------------------------ operations in files beside this one
 

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ffnn_gpu.arrays.array_types import Array
+from ffnn_gpu.backends.reference.updates import Update
 
 if TYPE_CHECKING:
     from ffnn_gpu.backends.reference.backend import Backend
@@ -68,9 +69,9 @@ class Members:
 class Pack:
     """The operations of `backend` for R members: each is done for one member after the other.
 
-    `Members` and `PerMember` give each member its own argument; all members share any other argument. An
-    operation returns that one of its arguments which it has returned for the members, or the vector (R,) of
-    the numbers that it has returned.
+    `Members` and `PerMember` give each member its own argument, and so they do in an `Update`; all members
+    share any other argument. An operation returns that one of its arguments which it has returned for the
+    members, or the vector (R,) of the numbers that it has returned.
     """
 
     def __init__(self, backend: "Backend", R: int) -> None:
@@ -81,16 +82,17 @@ class Pack:
         return partial(self._each, name) if callable(found) else found
 
     def _each(self, name: str, *args: Any, **named: Any) -> Any:
-        given = *args, *named.values()
-        packs = [argument for argument in given if isinstance(argument, Members)]
+        packs = packs_among((*args, *named.values()))
         if not packs:
             return getattr(self._backend, name)(*args, **named)
         results: list[Any] = []
         for r in range(self._R):
-            views = {id(pack): pack.of(r) for pack in packs}
-            own = [_argument(argument, views, r) for argument in args]
-            own_named = {key: _argument(argument, views, r) for key, argument in named.items()}
+            own, own_named, views = of_member(args, named, packs, r)
             results.append(getattr(self._backend.member(r), name)(*own, **own_named))
+        return self._result(packs, views, results)
+
+    def _result(self, packs: list[Members], views: dict[int, Array], results: list[Any]) -> Any:
+        """Return what the operation returns. `views` are the arguments of the last member."""
         last = results[-1]
         if last is None:
             return None
@@ -98,10 +100,31 @@ class Pack:
         return self._backend.as_vector(results) if returned is None else returned
 
 
+def packs_among(given: Any) -> list[Members]:
+    """Return all Members among arguments, those of an Update included."""
+    found: list[Members] = []
+    for argument in given:
+        if isinstance(argument, Members):
+            found.append(argument)
+        elif isinstance(argument, Update):
+            found += packs_among(argument)
+    return found
+
+
+def of_member(
+    args: tuple[Any, ...], named: dict[str, Any], packs: list[Members], r: int
+) -> tuple[list[Any], dict[str, Any], dict[int, Array]]:
+    """Return member r's own arguments, and id of Members → its array."""
+    views = {id(pack): pack.of(r) for pack in packs}
+    own = [_argument(argument, views, r) for argument in args]
+    return own, {key: _argument(argument, views, r) for key, argument in named.items()}, views
+
+
 def _argument(argument: Any, views: dict[int, Array], r: int) -> Any:
-    """Return member r's own argument."""
     if isinstance(argument, Members):
         return views[id(argument)]
+    if isinstance(argument, Update):
+        return Update(*(_argument(each, views, r) for each in argument))
     return argument.of(r) if isinstance(argument, PerMember) else argument
 
 
@@ -121,10 +144,8 @@ class FlatPack:
         self, grad: Array, limit: float | None, control: Members, loss_scale: Array | None
     ) -> None:
         """control_r ← [c_r, 0] with c_r = min(1, limit/‖∇θ_r‖₂)"""
-        P = len(grad) // self._R
-        for r in range(self._R):
-            block = grad[r * P : (r + 1) * P]
-            self._backend.member(r).gradient_factor(block, limit, control.of(r), loss_scale)
+        blocks = Members(grad.reshape(self._R, len(grad) // self._R))
+        self._backend.pack(self._R).gradient_factor(blocks, limit, control, loss_scale)
 
     def advance(self, scalars: Array, step: Array, control: Members | None, lr: Array = None) -> None:
         self._backend.advance(scalars, step, None, lr)

@@ -5,7 +5,7 @@ computes the same, with products in bfloat16 on every device.
 """
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.arrays.precision import underflow_is_zero, wide
@@ -61,28 +61,29 @@ def orthogonalized(self: "Backend", G: Array) -> Array:
 
     Singular values below 10⁻³ of ‖G‖_F stay smaller. For I > O, A = XᵀX stands on the right.
     """
-    return newton_schulz(self, G, G.dtype)
-
-
-def newton_schulz(self: "Backend", G: Array, products: Any) -> Array:
-    """Compute `orthogonalized` with matrix products in the type `products`, sums in G's."""
-    xp, dtype, (n, I, O) = self.xp, G.dtype, G.shape
-    a, b, c = COEFFICIENTS
-    norm = xp.sqrt(xp.sum(xp.square(G, dtype=wide(dtype)), axis=(1, 2), keepdims=True))
-    X, k = (G / xp.maximum(norm, SMALLEST_NORM)).astype(dtype), min(I, O)
-    A, B, Y = (self.empty((n, *size), products) for size in ((k, k), (k, k), (I, O)))
+    (a, b, c), wide_rows = COEFFICIENTS, G.shape[1] <= G.shape[2]
+    X = normalized(self, G)
     for _ in range(ITERATIONS):
-        narrow = X.astype(products, copy=False)
-        turned = narrow.transpose(0, 2, 1)
-        _multiply(self, *((narrow, turned) if I <= O else (turned, narrow)), A)
-        _multiply(self, A, A, B)
-        B[...] = b * A.astype(dtype, copy=False) + c * B.astype(dtype, copy=False)
-        _multiply(self, *((B, narrow) if I <= O else (narrow, B)), Y)
-        X = a * X + Y.astype(dtype, copy=False)
+        turned = X.transpose(0, 2, 1)
+        A = _products(self, *((X, turned) if wide_rows else (turned, X)))
+        B = b * A + c * _products(self, A, A)
+        X = a * X + _products(self, *((B, X) if wide_rows else (X, B)))
     return X
 
 
-def _multiply(self: "Backend", A: Array, B: Array, out: Array) -> None:
-    """out_i = A_i B_i. Each is one product of two matrices, because cublasLt plans no others here."""
+def normalized(self: "Backend", G: Array) -> Array:
+    """Return G/max(‖G‖_F, 10⁻⁷) for each matrix."""
+    norm = self.xp.sqrt(self.xp.sum(self.xp.square(G, dtype=wide(G.dtype)), axis=(1, 2), keepdims=True))
+    return (G / self.xp.maximum(norm, SMALLEST_NORM)).astype(G.dtype)
+
+
+def _products(self: "Backend", A: Array, B: Array) -> Array:
+    """Return A_i B_i for each i."""
+    return one_by_one(self, A, B, self.empty((len(A), A.shape[1], B.shape[2]), A.dtype))
+
+
+def one_by_one(self: "Backend", A: Array, B: Array, out: Array) -> Array:
+    """out_i = A_i B_i"""
     for i in range(len(out)):
         self.gemm(A[i], B[i], out=out[i])
+    return out

@@ -46,11 +46,13 @@ class Dropout(Layer):
     def forward(self, backend: Backend, p: Views, x: Array, buf: Buffers) -> Array:
         if buf.mask is None:
             return x
-        stream, mask = buf.stream, buf.mask
-        factor = None if self.schedule is None else stream.factor(self.schedule)
-        rate = stream.rate(self.rate)
-        backend.dropout_mask(rate, stream.seed, stream.step, buf.number, stream.row, mask, factor)
-        return backend.dropout(x, buf.mask, out=buf.a)  # a = x ⊙ m
+        return backend.dropout_forward(x, buf.mask, buf.a, *self._of_mask(buf))  # a = x ⊙ m
 
     def backward(self, backend: Backend, p: Views, da: Array, buf: Buffers) -> Array | None:
-        return backend.dropout(da, buf.mask, out=da)  # dx = da ⊙ m
+        return backend.dropout_backward(da, buf.mask, *self._of_mask(buf))  # dx = da ⊙ m
+
+    def _of_mask(self, buf: Buffers) -> tuple[Any, ...]:
+        """Return what determines the mask."""
+        stream = buf.stream
+        factor = None if self.schedule is None else stream.factor(self.schedule)
+        return stream.rate(self.rate), stream.seed, stream.step, buf.number, stream.row, factor

@@ -47,6 +47,9 @@ class Shard:
         optimizer_states: optimizer → its vectors, of the piece's length; they live as long as the parameters.
     """
 
+    members = factors_of_members = None
+    piece = Parameters.piece
+
     def __init__(self, params: Parameters, communicator: Communicator, optimizer: Optimizer) -> None:
         if not optimizer.elementwise:
             raise ConfigurationError(
@@ -58,6 +61,7 @@ class Shard:
         self.bounds = piece_bounds(len(params.theta), communicator.size, unit)
         start, stop = self.bounds[communicator.rank : communicator.rank + 2]
         self.backend: Any = NormOverRanks(params.backend, communicator)
+        self.operations = self.backend
         self.dtype, self.step, self.state = params.dtype, params.step, params.state
         self.loss_scale, self.factor, self.control = params.loss_scale, params.factor, params.control
         self.mine = slice(start, stop)

@@ -83,6 +83,34 @@ def one_layer(lt, cupy, B, I, O, dtype):
     input_gradient(lt, cupy, B, I, O, dtype)
 
 
+def several_layers(lt, cupy, R, B, I, O, dtype):
+    """Test the products of R layers as one: of common and of own rows, with gaps between the layers."""
+    wide = "float32" if dtype in ("float16", "bfloat16") else dtype
+
+    def apart(vector, *shape, start=0):
+        """Return a layer's part of each of R equal blocks."""
+        size = int(np.prod(shape))
+        blocks = vector.host.reshape(R, -1)[:, start : start + size].reshape(R, *shape)
+        return type(vector)(blocks, vector.dtype.name)
+
+    block = 2 * 128 + (8 if R % 2 else 0)  # only the first layer's arrays start at multiples of 256 bytes
+    theta, grad = draw(cupy, (R * block,), dtype, 1), cupy.empty((R * block,), wide)
+    W, b = apart(theta, I, O), apart(theta, O, start=128)
+    dW, db = apart(grad, I, O), apart(grad, O, start=128)
+    delta, a, dx = draw(cupy, (R, B, O), dtype, 2), cupy.empty((R, B, O), dtype), cupy.empty((R, B, I), dtype)
+    for x in (draw(cupy, (B, I), dtype), draw(cupy, (R, B, I), dtype)):
+        made = lt._calls.lt.made
+        before = len(made)
+        lt.product(x, W, out=a, epilogue="relu", bias=b)
+        assert_close(a, np.maximum(x.values @ W.values + b.values[:, None], 0))
+        lt.product(x.T if x.values.ndim == 2 else x.turned, delta, out=dW, bias_gradient=db)
+        assert_close(dW, np.swapaxes(x.values, -1, -2) @ delta.values)
+        assert_close(db, delta.values.sum(axis=1))
+        assert len(made) == before + 2  # one call for all layers
+    lt.product(delta, W.turned, out=dx)
+    assert_close(dx, delta.values @ np.swapaxes(W.values, 1, 2))
+
+
 def padded_views(lt, cupy):
     """Test arrays that are parts of wider ones, which determine the leading dimension."""
     wide = [draw(cupy, (9, 16), "float32", seed) for seed in range(3)]
@@ -130,6 +158,8 @@ def prove(module, monkeypatch):
     for dtype in TYPES:
         one_layer(lt, cupy, 5, 3, 7, dtype)
     one_layer(lt, cupy, 17, 31, 33, "float32")
+    for dtype in TYPES:
+        several_layers(lt, cupy, 3, 5, 3, 8, dtype)
     padded_views(lt, cupy)
     sum_without_16_bit_parts(lt, cupy)
     layers_that_share_a_plan(lt, cupy)

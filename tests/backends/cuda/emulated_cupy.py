@@ -9,7 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ffnn_gpu.backends.cuda.kernels import ARITHMETIC, FORMULAS, NULL, OPTIONS, generated, source
+from ffnn_gpu.backends.cuda.kernels import (
+    ARITHMETIC,
+    FORMULAS,
+    KERNELS,
+    NULL,
+    OF_MEMBERS,
+    OPTIONS,
+    generated,
+    source,
+)
 from ffnn_gpu.testing.strict_device import Refusal, StrictArray
 from tests.backends.cuda.fake_cublaslt import FakeCublasLt
 from tests.backends.cuda.fake_cupy import FakeCupy
@@ -45,6 +54,10 @@ class EmulatedCupy(FakeCupy):
     def RawModule(self, *, code, options):  # noqa: N802 - CuPy's name
         # CuPy writes it to a file in the locale's encoding, which may lack Greek letters
         code.encode("ascii")
+        if OF_MEMBERS in options:
+            if not ENTRY.search(code):  # all kernels of a type at once take less time than a few of them
+                code = source(ARITHMETIC, KERNELS)
+            return _Module(self, emulator.RawModule(code, options), of_members=True)
         if self.edit is not None:
             return _Module(self, emulator.RawModule(self.edit(code), options))
         entries = set(ENTRY.findall(code))
@@ -55,8 +68,8 @@ class EmulatedCupy(FakeCupy):
 
 
 class _Module:
-    def __init__(self, cupy, module):
-        self.cupy, self.module = cupy, module
+    def __init__(self, cupy, module, of_members=False):
+        self.cupy, self.module, self.of_members = cupy, module, of_members
         cupy.names.update(module.names)
 
     def get_function(self, name):
@@ -64,6 +77,8 @@ class _Module:
 
         def launch(grid, block, arguments):
             given = tuple(map(self._argument, arguments))
+            if self.of_members:
+                given = _of_all_members(given)
 
             def run():
                 self.cupy.launched[name] += 1
@@ -83,6 +98,19 @@ class _Module:
         if isinstance(argument, np.generic):
             return 0 if argument is NULL else argument
         raise Refusal(f"{argument!r} as an argument of a kernel")
+
+
+def _of_all_members(arguments):
+    """Return the arguments of a launch for a pack, with arrays from the first to the last member's memory."""
+    *arguments, table = arguments
+    rows = table.reshape(-1, len(arguments))
+    for k, array in enumerate(arguments):
+        if isinstance(array, np.ndarray):
+            assert not rows[:, k].min(), "member 0 is not the first in memory"
+            size = array.nbytes + int(rows[:, k].max())
+            flat = (ctypes.c_char * size).from_address(array.ctypes.data)
+            arguments[k] = np.frombuffer(flat, array.dtype, size // array.itemsize)
+    return (*arguments, table)
 
 
 class CupyWithCublasLt(EmulatedCupy):

@@ -20,7 +20,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from tests.backends.cuda.host_memory import decode, encode
+from tests.backends.cuda.host_memory import STORAGE, decode, encode
 
 ALLOC_FAILED, INVALID_VALUE, EXECUTION_FAILED, NOT_SUPPORTED = 3, 7, 13, 15
 MAGIC = 0x1AB5
@@ -44,8 +44,17 @@ Epilogue = IntEnum(
     },
 )
 MatmulDescAttribute = IntEnum(
-    "MatmulDescAttribute", {"TRANSA": 3, "TRANSB": 4, "EPILOGUE": 7, "BIAS_POINTER": 8, "BIAS_DATA_TYPE": 26}
+    "MatmulDescAttribute",
+    {
+        "TRANSA": 3,
+        "TRANSB": 4,
+        "EPILOGUE": 7,
+        "BIAS_POINTER": 8,
+        "BIAS_BATCH_STRIDE": 10,
+        "BIAS_DATA_TYPE": 26,
+    },
 )
+MatrixLayoutAttribute = IntEnum("MatrixLayoutAttribute", {"BATCH_COUNT": 5, "STRIDED_BATCH_OFFSET": 6})
 MatmulPreferenceAttribute = IntEnum(
     "MatmulPreferenceAttribute",
     {
@@ -59,8 +68,9 @@ MatmulPreferenceAttribute = IntEnum(
 )
 DESCRIPTOR_TYPES = {
     "TRANSA": np.int32, "TRANSB": np.int32, "EPILOGUE": np.uint32,
-    "BIAS_POINTER": np.int64, "BIAS_DATA_TYPE": np.int32,
+    "BIAS_POINTER": np.int64, "BIAS_DATA_TYPE": np.int32, "BIAS_BATCH_STRIDE": np.int64,
 }  # fmt: skip
+LAYOUT_TYPES = {"BATCH_COUNT": np.int32, "STRIDED_BATCH_OFFSET": np.int64}
 PREFERENCE_TYPES = dict.fromkeys(MatmulPreferenceAttribute.__members__, np.uint32) | {
     "MAX_WORKSPACE_BYTES": np.uint64
 }
@@ -77,10 +87,11 @@ class CuBLASLtError(Exception):
 class FakeCublasLt:
     """Fake of nvmath.bindings.cublasLt. `costs`: milliseconds of its algorithms, in the recommended order."""
 
-    Epilogue, MatmulDescAttribute, MatmulPreferenceAttribute = (
+    Epilogue, MatmulDescAttribute, MatmulPreferenceAttribute, MatrixLayoutAttribute = (
         Epilogue,
         MatmulDescAttribute,
         MatmulPreferenceAttribute,
+        MatrixLayoutAttribute,
     )
     cuBLASLtError = CuBLASLtError  # noqa: N815 - the bindings' name
     matmul_algo_dtype = np.dtype([("data_", "<u8", (8,))])
@@ -146,7 +157,14 @@ class FakeCublasLt:
         if ld < rows:
             raise CuBLASLtError(INVALID_VALUE)
         self.layouts.append((type, rows, cols, ld))
-        return self._new(kind="layout", type=type, rows=rows, columns=cols, ld=ld)
+        batch = {"BATCH_COUNT": 1, "STRIDED_BATCH_OFFSET": 0}
+        return self._new(kind="layout", type=type, rows=rows, columns=cols, ld=ld, **batch)
+
+    def get_matrix_layout_attribute_dtype(self, attr):
+        return LAYOUT_TYPES[attr.name]
+
+    def matrix_layout_set_attribute(self, mat_layout, attr, buf, size_in_bytes):
+        self._write("layout", mat_layout, attr, buf, size_in_bytes, LAYOUT_TYPES)
 
     def matmul_desc_set_attribute(self, matmul_desc, attr, buf, size_in_bytes):
         self._write("descriptor", matmul_desc, attr, buf, size_in_bytes, DESCRIPTOR_TYPES)
@@ -167,9 +185,8 @@ class FakeCublasLt:
         """Return the words of an algorithm that describe its problem."""
         content = self.objects[descriptor]
         problem = [content[name] for name in ("compute", "scale", "TRANSA", "TRANSB", "EPILOGUE")]
-        problem += [
-            self.objects[layout][name] for layout in layouts for name in ("type", "rows", "columns", "ld")
-        ]
+        named = ("type", "rows", "columns", "ld", *LAYOUT_TYPES)
+        problem += [self.objects[layout][name] for layout in layouts for name in named]
         bias = content.get("BIAS_POINTER", 0)
         return [hash(tuple(problem)) & 0xFFFFFFFF, bias & -bias if bias else 0, *alignments]
 
@@ -280,22 +297,44 @@ class FakeCublasLt:
         self.used.append(words[1])
         self.made.append(Epilogue(content["EPILOGUE"]).name)
         matrices = [(p, dict(self.objects[x])) for p, x in zip((a, b, c, d), layouts, strict=True)]
+        products = self._products(content, words, matrices)
         scalar = np.dtype(FLOATS[content["scale"]])
         scalars = [
             float(np.frombuffer(ctypes.string_at(p, scalar.itemsize), scalar)[0]) for p in (alpha, beta)
         ]
-        written = [self._matrix(*matrices[3])]
+        written = [self._matrix(*arrays[3]) for _, arrays in products]
         if content["EPILOGUE"] == Epilogue.BGRADA:
-            written.append(self._vector(content, matrices[3][1]))
-        # Descriptors are read now. A launch of the graph reads only the matrices again.
-        now = dict(content, scheme=words[7])
+            written += [self._vector(now, arrays[3][1]) for now, arrays in products]
         cost = self.costs[words[1]] + self.extra.get(self.made[-1], 0)
 
         def run():
             self.cupy.clock += cost
-            self._compute(now, *matrices, *scalars)
+            for now, arrays in products:
+                self._compute(now, *arrays, *scalars)
 
         self.cupy.act(run, *written)
+
+    def _products(self, content, words, matrices):
+        """Return (descriptor, matrices) of each product; a launch of the graph reads the matrices again."""
+        counts = {layout["BATCH_COUNT"] for _, layout in matrices}
+        if len(counts) > 1:
+            raise CuBLASLtError(INVALID_VALUE)
+        found = []
+        for r in range(*counts):
+            now, arrays = dict(content, scheme=words[7]), []
+            for pointer, layout in matrices:
+                itemsize = np.dtype(STORAGE[FLOATS[layout["type"]]]).itemsize
+                arrays.append((pointer + r * layout["STRIDED_BATCH_OFFSET"] * itemsize, layout))
+            places = (arrays[k][0] for k in (0, 1, 3))
+            assert all(place % promised == 0 for place, promised in zip(places, words[4:7], strict=True)), (
+                "the algorithm was chosen for better aligned products"
+            )
+            if "BIAS_POINTER" in content:
+                step = r * content.get("BIAS_BATCH_STRIDE", 0) * itemsize
+                now["BIAS_POINTER"] = content["BIAS_POINTER"] + step
+                assert step % min(words[3], 256) == 0, "an algorithm was chosen for better aligned biases"
+            found.append((now, arrays))
+        return found
 
     def _vector(self, content, d):
         """Return the memory of the bias of D or of its gradient."""

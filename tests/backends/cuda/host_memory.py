@@ -42,6 +42,7 @@ class Array:
         self.data = SimpleNamespace(ptr=host.ctypes.data)
 
     T = property(lambda self: Array(self.host.T, self.dtype.name))
+    turned = property(lambda self: Array(self.host.transpose(0, 2, 1), self.dtype.name))
     values = property(lambda self: decode(self.host, self.dtype.name))
 
     def __getitem__(self, key):

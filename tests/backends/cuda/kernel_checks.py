@@ -288,6 +288,14 @@ def dropout(case):
         out = case.nan(*case.matrix)
         given = {"rate": rate, "seed": 3, "step": step, "layer": 2, "row": 0, "factor": np.array([factor])}
         case.equal("dropout_mask", relative=0, out=out, **given)
+    for O, factor in ((case.O, None), (4 * case.O, np.array([0.5]))):  # the second one in whole packs
+        shape, given = (case.B, O), {"rate": 0.5, "seed": 2**40 + 5, "step": step, "layer": 2, "row": 7}
+        if factor is not None:
+            given |= {"rate": 1 - 2**-33, "factor": factor}
+        mask, x, out = case.nan(*shape), case.normal(shape), case.nan(*shape)
+        case.equal("dropout_forward", overwritten=("mask",), relative=0, x=x, mask=mask, out=out, **given)
+        mask = REFERENCE.dropout_mask(out=mask, **given)
+        case.equal("dropout_backward", relative=0, da=x, mask=mask, **given)
     mask = np.where(case.uniform(case.matrix) > 0.5, 1.5, 0).astype(case.dtype)
     case.equal("dropout", relative=0, x=case.normal(case.matrix), mask=mask, out=case.nan(*case.matrix))
 

@@ -30,6 +30,7 @@ from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
 from ffnn_gpu.backends.cuda.graphs import MOST_GRAPHS
 from ffnn_gpu.nn.schedules import Cosine, StepDecay
 from ffnn_gpu.training.callbacks import Callback
+from ffnn_gpu.training.step import Step
 from tests.backends.cuda.emulated_cupy import CupyWithCublasLt, emulator
 from tests.backends.cuda.fake_cupy import FakeCupy, installed
 
@@ -149,8 +150,22 @@ def test_fit_launches_several_steps_at_once_and_the_smaller_last_batch_separatel
         batch_size=5,
         verbose=0,
     )
-    assert fake.xp.captures == 2  # five minibatches of 5 rows, one of 2
-    assert [graph.launched for graph in fake.xp.graphs] == [4, 4]  # every epoch but the first
+    assert fake.xp.captures == 3  # four minibatches of 5 rows after the first, five, and one of 2
+    assert [graph.launched for graph in fake.xp.graphs] == [1, 4, 4]
+
+
+def test_fit_runs_one_step_of_a_size_uncaptured_and_records_the_next_ones_at_once(fake, monkeypatch):
+    uncaptured, step = [], Step.__call__
+
+    def watched(self, j, n, lr):
+        if fake.may_wait():
+            uncaptured.append(n)
+        return step(self, j, n, lr)
+
+    monkeypatch.setattr(Step, "__call__", watched)
+    network = Network(5, LAYERS, fake)
+    fit(network, softmax_cross_entropy, Adam(), (X, LABELS), epochs=2, batch_size=5, verbose=0)
+    assert uncaptured == [5, 2] and fake.xp.captures == 3 and network.params.step.item() == 12
 
 
 def test_large_minibatches_are_launched_one_by_one(fake):

@@ -14,15 +14,16 @@ def batch(n, d, seed=0):
     return np.random.default_rng(seed).normal(size=(n, d))
 
 
+def kept(backend, buf):
+    """Return what a pass has kept. The mask itself is not stored on every backend."""
+    return backend.to_host(buf.a) != 0
+
+
 def masks(network, B, seed=None):
-    """Return the masks of one forward pass, in order."""
+    """Return what the layers of dropout keep in one forward pass, in order."""
     ws = network.workspace(B, seed=seed)
     network.forward(network.backend.asarray(batch(B, network.n_in), network.dtype), ws)
-    return [
-        network.backend.to_host(buf.mask).copy()
-        for buf in ws.buffers
-        if getattr(buf, "mask", None) is not None
-    ]
+    return [kept(network.backend, buf) for buf in ws.buffers if getattr(buf, "mask", None) is not None]
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.8])
@@ -41,9 +42,9 @@ def test_dropout_multiplies_by_its_mask(backend, dtype):
     network = Network(4, [Dropout(0.25)], backend, dtype)
     x, ws = backend.asarray(batch(50, 4), network.dtype), network.workspace(50)
     a = backend.to_host(network.forward(x, ws))
-    mask = backend.to_host(ws.buffers[0].mask)
+    mask = (kept(backend, ws.buffers[0]) * (1 / 0.75)).astype(dtype)
     np.testing.assert_array_equal(a, backend.to_host(x) * mask)
-    assert set(np.unique(mask)) == {0, np.dtype(dtype).type(1 / 0.75)}
+    assert 0.6 < (mask > 0).mean() < 0.9
 
 
 def test_factor_of_a_schedule_multiplies_the_rate_bit_for_bit(backend, dtype):
@@ -69,7 +70,7 @@ def test_layers_of_equal_shape_have_different_masks(backend):
     ws = network.workspace(8)
     network.forward(backend.asarray(batch(8, 8), network.dtype), ws)
     first, second = masks(network, 8)
-    third = backend.to_host(ws.buffers[2].layers[0].mask)
+    third = kept(backend, ws.buffers[2].layers[0])
     assert (first != second).any() and (second != third).any() and (first != third).any()
 
 
@@ -101,7 +102,7 @@ def test_masks_of_a_part_equal_its_rows_of_the_whole_batch(backend):
     part = ws.first(4)
     part.stream.row = 5
     network.forward(backend.asarray(batch(4, 5), network.dtype), part)
-    np.testing.assert_array_equal(backend.to_host(part.buffers[0].mask), whole[5:])
+    np.testing.assert_array_equal(kept(backend, part.buffers[0]), whole[5:])
 
 
 def test_every_buffer_of_dropout_has_the_dtype(backend, dtype):

@@ -12,6 +12,7 @@ from ffnn_gpu.backends.cpu.recording.arguments import NotRecordedError, checked
 from ffnn_gpu.backends.cpu.recording.commands import FLOAT, loop_of, require_numbers
 from ffnn_gpu.backends.cpu.recording.partition import COSTLY, SHARES
 from ffnn_gpu.backends.cpu.recording.products import NO_TAIL, ProductOperations
+from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.backends.reference.philox import MASK, threshold
 
 
@@ -142,6 +143,8 @@ class LayerOperations(ProductOperations):
     def dropout(self, x: Array, mask: Array, out: Array) -> Array:
         self._apply(formulas.elementwise(self.dtype, "multiply"), 1, out.size, x=x, y=mask, out=out)
         return out
+
+    dropout_forward, dropout_backward = Backend.dropout_forward, Backend.dropout_backward
 
 
 def _require_factor(factor: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backends.cuda.cublaslt.problem import COMPUTE_TYPES, DATA_TYPES, Operand, Pointers, Problem
+from ffnn_gpu.backends.cuda.cublaslt.problem import COMPUTE_TYPES, DATA_TYPES, Pointers, Problem
 
 SUCCESS = 0  # cublasStatus_t
 # cublasLtReductionScheme_t: a sum that is split is added up in the compute type. Why set: the default also
@@ -66,7 +66,9 @@ class Calls:
             # The search for an algorithm reads this address's alignment. Set the one that the problem
             # promises.
             self._set(descriptor, "BIAS_POINTER", pointers.bias // 256 * 256 + problem.bias_alignment % 256)
-        layouts = tuple(self._layout(operand) for operand in (problem.A, problem.B, problem.D))
+            if problem.batch is not None:
+                self._set(descriptor, "BIAS_BATCH_STRIDE", problem.batch.bias)
+        layouts = tuple(self._layout(name, problem) for name in "ABD")
         algorithm, pointer = np.zeros(1, self.lt.matmul_algo_dtype), np.zeros(1, np.int64)
         return Plan(problem, descriptor, layouts, algorithm, pointer)
 
@@ -80,9 +82,19 @@ class Calls:
         buffer = np.array([value], self.lt.get_matmul_desc_attribute_dtype(attribute))
         self.lt.matmul_desc_set_attribute(descriptor, attribute, buffer.ctypes.data, buffer.nbytes)
 
-    def _layout(self, operand: Operand) -> int:
+    def _layout(self, name: str, problem: Problem) -> int:
+        operand, batch = getattr(problem, name), problem.batch
         kind = DATA_TYPES[operand.dtype]
-        return int(self.lt.matrix_layout_create(kind, operand.rows, operand.columns, operand.ld))
+        layout = int(self.lt.matrix_layout_create(kind, operand.rows, operand.columns, operand.ld))
+        if batch is not None:
+            self._of_batch(layout, "BATCH_COUNT", batch.products)
+            self._of_batch(layout, "STRIDED_BATCH_OFFSET", getattr(batch, name))
+        return layout
+
+    def _of_batch(self, layout: int, name: str, value: int) -> None:
+        attribute = self.lt.MatrixLayoutAttribute[name]
+        buffer = np.array([value], self.lt.get_matrix_layout_attribute_dtype(attribute))
+        self.lt.matrix_layout_set_attribute(layout, attribute, buffer.ctypes.data, buffer.nbytes)
 
     # ------------------------------------------------------------------ one product
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array
+from ffnn_gpu.backends.cuda.cublaslt.batch import describe_batch
 from ffnn_gpu.backends.cuda.cublaslt.calls import Calls, Plan
 from ffnn_gpu.backends.cuda.cublaslt.problem import Pointers, Problem, describe
 from ffnn_gpu.backends.cuda.cublaslt.store import AlgorithmStore, store_path
@@ -114,6 +115,8 @@ class CublasLt:
     ) -> Array:
         """out = φ(A B + bias)        A (N, K), B (K, M), out (N, M) row-major, bias (M,)
 
+        Or R such products: out (R, N, M), bias (R, M), and an axis R before those of A, of B or of both.
+
         Args:
             A, B: row-major, or a view that is the transpose of a row-major array; out must not overlap them.
             epilogue: φ: None, "relu" (which turns NaN into 0) or "gelu_tanh".
@@ -126,7 +129,8 @@ class CublasLt:
             BackendUnavailableError: the search for an algorithm failed, or the product was not planned before
                 a capture.
         """
-        problem, pointers = describe(A, B, out, epilogue, bias, bias_gradient, self.tf32)
+        of_shape = describe_batch if len(out.shape) == 3 else describe
+        problem, pointers = of_shape(A, B, out, epilogue, bias, bias_gradient, self.tf32)
         stream = self.cupy.cuda.get_current_stream() if stream is None else stream
         with self._lock:  # a descriptor is shared: its bias is set, then read by the call
             refusal = self._settle(problem, pointers, stream)

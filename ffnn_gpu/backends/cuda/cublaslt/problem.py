@@ -50,6 +50,16 @@ class Operand:
     alignment: int
 
 
+class Batch(NamedTuple):
+    """The number of products in one call, and the elements from one product's array to the next one's."""
+
+    products: int
+    A: int
+    B: int
+    D: int
+    bias: int
+
+
 @dataclass(frozen=True)
 class Problem:
     """D = epilogue(op(A) op(B))      column-major: op(A) (m, k), op(B) (k, n), D (m, n)
@@ -67,6 +77,7 @@ class Problem:
     compute: str  # a name of COMPUTE_TYPES
     epilogue: str  # a name of cublasLtEpilogue_t
     bias_alignment: int  # 0 without a bias or bias gradient
+    batch: Batch | None = None
 
     @property
     def scale(self) -> str:
@@ -79,7 +90,8 @@ class Problem:
         left, right = (" transposed" if operand.transposed else "" for operand in (self.B, self.A))
         types = self.A.dtype if self.D.dtype == self.A.dtype else f"{self.A.dtype} into {self.D.dtype}"
         factors = f"A ({self.n}, {self.k}){left} × B ({self.k}, {self.m}){right}"
-        return f"{factors} in {types} with epilogue {self.epilogue}"
+        times = "" if self.batch is None else f"{self.batch.products} times "
+        return f"{times}{factors} in {types} with epilogue {self.epilogue}"
 
 
 def describe(
@@ -134,7 +146,7 @@ def _operand(array: Array, what: str) -> Operand:
     name, itemsize, (rows, columns) = array.dtype.name, array.dtype.itemsize, array.shape
     if name not in DATA_TYPES:
         raise ConfigurationError(f"{what} has dtype {name}; products are made in {', '.join(DATA_TYPES)}")
-    alignment = _alignment(array.data.ptr, itemsize)
+    alignment = alignment_of(array.data.ptr, itemsize)
     ld = _leading_dimension(rows, columns, array.strides, itemsize)
     if ld is not None:
         return Operand(name, columns, rows, ld, False, alignment)
@@ -147,7 +159,7 @@ def _operand(array: Array, what: str) -> Operand:
     return Operand(name, rows, columns, ld, True, alignment)
 
 
-def _alignment(pointer: int, itemsize: int) -> int:
+def alignment_of(pointer: int, itemsize: int) -> int:
     return next((bytes_ for bytes_ in ALIGNMENTS if pointer % bytes_ == 0), itemsize)
 
 
@@ -196,4 +208,4 @@ def _vector_alignment(vector: Array, m: int, dtype: str) -> int:
         raise ShapeError(
             f"the bias or its gradient has a stride of {vector.strides[0]} bytes; it must be contiguous"
         )
-    return _alignment(vector.data.ptr, vector.dtype.itemsize)
+    return alignment_of(vector.data.ptr, vector.dtype.itemsize)

@@ -14,7 +14,7 @@ from ffnn_gpu.backends.cuda.cublaslt import matmul as cublaslt
 from ffnn_gpu.backends.cuda.cublaslt.problem import COMPUTE_TYPES, DATA_TYPES
 from pytest_ffnn_gpu import import_or_fail
 from tests.backends.cuda import fake_cublaslt
-from tests.backends.cuda.dense_products import TYPES, make, one_layer
+from tests.backends.cuda.dense_products import TYPES, make, one_layer, several_layers
 from tests.backends.cuda.fake_cublaslt import FakeCublasLt
 
 
@@ -24,7 +24,9 @@ def real(request):
     return import_or_fail(request.config, "nvmath.bindings.cublasLt")
 
 
-@pytest.mark.parametrize("name", ["Epilogue", "MatmulDescAttribute", "MatmulPreferenceAttribute"])
+@pytest.mark.parametrize(
+    "name", ["Epilogue", "MatmulDescAttribute", "MatmulPreferenceAttribute", "MatrixLayoutAttribute"]
+)
 def test_enumerations_have_the_values_of_the_bindings(real, name):
     members = getattr(real, name).__members__
     fake = {key: int(value) for key, value in getattr(fake_cublaslt, name).__members__.items()}
@@ -34,6 +36,9 @@ def test_enumerations_have_the_values_of_the_bindings(real, name):
 def test_attributes_have_the_types_of_the_bindings(real):
     for name, dtype in fake_cublaslt.DESCRIPTOR_TYPES.items():
         assert np.dtype(real.get_matmul_desc_attribute_dtype(real.MatmulDescAttribute[name])) == dtype, name
+    for name, dtype in fake_cublaslt.LAYOUT_TYPES.items():
+        attribute = real.MatrixLayoutAttribute[name]
+        assert np.dtype(real.get_matrix_layout_attribute_dtype(attribute)) == dtype, name
     for name, dtype in fake_cublaslt.PREFERENCE_TYPES.items():
         assert (
             np.dtype(real.get_matmul_preference_attribute_dtype(real.MatmulPreferenceAttribute[name]))
@@ -107,7 +112,8 @@ def library():
 
 def set_and_read(library, kind, handle, attribute, content):
     """Return (status of setting, status of reading, the bytes read)."""
-    call = {"descriptor": "MatmulDesc", "preference": "MatmulPreference"}[kind]
+    calls = {"descriptor": "MatmulDesc", "preference": "MatmulPreference", "layout": "MatrixLayout"}
+    call = calls[kind]
     size, read, written = (
         ctypes.c_size_t(len(content)),
         ctypes.create_string_buffer(len(content)),
@@ -124,17 +130,20 @@ def test_library_accepts_every_attribute_that_a_layer_sets(library, monkeypatch)
     lt, cupy, bindings = make(cublaslt, monkeypatch)
     for dtype in TYPES:
         one_layer(lt, cupy, 5, 3, 7, dtype)
-    handles = {"descriptor": ctypes.c_void_p(), "preference": ctypes.c_void_p()}
+        several_layers(lt, cupy, 3, 5, 3, 8, dtype)
+    handles = {kind: ctypes.c_void_p() for kind in ("descriptor", "preference", "layout")}
     assert (
         library.cublasLtMatmulDescCreate(ctypes.byref(handles["descriptor"]), COMPUTE_TYPES["COMPUTE_32F"], 0)
         == 0
     )
     assert library.cublasLtMatmulPreferenceCreate(ctypes.byref(handles["preference"])) == 0
-    assert len({(kind, attribute) for kind, attribute, _ in bindings.written}) == 11
+    assert library.cublasLtMatrixLayoutCreate(ctypes.byref(handles["layout"]), 0, 3, 5, 3) == 0
+    assert len({(kind, attribute) for kind, attribute, _ in bindings.written}) == 14
     for kind, attribute, content in set(bindings.written):
         assert set_and_read(library, kind, handles[kind], attribute, content) == (0, 0, content)
         # a wrong size
         assert set_and_read(library, kind, handles[kind], attribute, content + bytes(4))[0] != 0
+    assert library.cublasLtMatrixLayoutDestroy(handles["layout"]) == 0
     layout = ctypes.c_void_p()
     for shape in set(bindings.layouts):
         assert library.cublasLtMatrixLayoutCreate(ctypes.byref(layout), *shape) == 0

@@ -50,11 +50,18 @@ MUTANTS = [
     ("problem", 'if tf32 and first == "float32"', 'if first == "float32"'),
     ("problem", '"COMPUTE_64F": 70', '"COMPUTE_64F": 68'),
     ("problem", '"float16": 2, "bfloat16": 14', '"float16": 14, "bfloat16": 2'),
+    ("calls", '"BIAS_BATCH_STRIDE", problem.batch.bias', '"BIAS_BATCH_STRIDE", 0'),
+    ("calls", '"STRIDED_BATCH_OFFSET", getattr(batch, name)', '"STRIDED_BATCH_OFFSET", batch.D'),
+    ("calls", '"BATCH_COUNT", batch.products', '"BATCH_COUNT", 1'),
+    ("batch", '"A": _step(B, 3), "B": _step(A, 3)', '"A": _step(A, 3), "B": _step(B, 3)'),
+    ("batch", "min(operand.alignment, step.alignment)", "operand.alignment"),
+    ("batch", "min(problem.bias_alignment, of_bias.alignment)", "problem.bias_alignment"),
+    ("batch", "return Step(0, ALIGNMENTS[0])", "return Step(1, ALIGNMENTS[0])"),
     ("matmul", "if stream.is_capturing():", "if False:"),
     ("matmul", "problem not in self._plans and", "stream.is_capturing() or problem not in self._plans and"),
     ("matmul", "return -(-address // ALIGNMENT) * ALIGNMENT", "return address + 8"),
 ]  # fmt: skip
-MODULES = ("problem", "calls", "matmul")
+MODULES = ("problem", "batch", "calls", "matmul")
 
 
 def load_mutant(monkeypatch, folder, name, old, new):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.backends.cuda.cublaslt import matmul as cublaslt
-from ffnn_gpu.errors import BackendUnavailableError
+from ffnn_gpu.errors import BackendUnavailableError, ShapeError
 from tests.backends.cuda import dense_products
 from tests.backends.cuda.dense_products import SHAPES, TYPES, assert_close, draw, make, matrices
 from tests.backends.cuda.fake_cublaslt import ALLOC_FAILED, FakeCublasLt
@@ -30,6 +30,24 @@ def parts(monkeypatch):
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
 def test_all_products_of_a_layer_equal_numpy(parts, shape, dtype):
     dense_products.one_layer(*parts[:2], *shape, dtype)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_products_of_several_layers_are_one_call_and_equal_numpy(parts, dtype):
+    dense_products.several_layers(*parts[:2], 3, 5, 3, 8, dtype)
+    dense_products.several_layers(*parts[:2], 2, 1, 4, 6, dtype)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "out", "bias"),
+    [((2, 3, 4), (3, 4, 5), (3, 3, 5), None), ((3, 4), (2, 4, 5), (3, 3, 5), None),
+     ((2, 3, 4), (4, 5), (2, 3, 5), (3, 5)), ((0, 3, 4), (4, 5), (0, 3, 5), None)],
+)  # fmt: skip
+def test_different_numbers_of_products_raise(parts, a, b, out, bias):
+    lt, cupy, _ = parts
+    A, B, C = matrices(cupy, a, b, out)
+    with pytest.raises(ShapeError, match=r"are not the arrays of \d products"):
+        lt.product(A, B, out=C, bias=None if bias is None else cupy.empty(bias, "float32"))
 
 
 def test_parts_of_wider_arrays_are_read_and_written_in_place(parts):
