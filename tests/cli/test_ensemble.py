@@ -165,7 +165,7 @@ def test_interrupted_ensemble_is_continued_as_if_it_had_not_been(number, words, 
     monkeypatch.setenv("FFNN_GPU_THREADS", "1")
     done(*words, "--out", "whole", "--quiet")
     with monkeypatch.context() as patch:
-        fourth = TINY.recipes[1].name, 0
+        fourth = TINY.recipes[1].name, 1
         patch.setattr(
             Progress, "callbacks", lambda _, plan: [Send(number)] * ((plan.recipe.name, plan.fold) == fourth)
         )
@@ -174,7 +174,7 @@ def test_interrupted_ensemble_is_continued_as_if_it_had_not_been(number, words, 
     assert f"interrupted by {signal.Signals(number).name}; to continue:" in stopped.stdout
     assert "4 of 6 members, 1 of them stopped early, in" in stopped.stdout
     assert report()["ensemble"]["members"][3]["epochs"] < 6
-    assert kept() == [f"linear-{fold}.safetensors" for fold in (1, 2, 3)]
+    assert kept() == [f"{name}.safetensors" for name in ("linear-1", "linear-2", "two_layers-1")]
     assert len(done("predict", "out", "t.csv", "--quiet").stdout.splitlines()) == N + 1
     original, trained = members_module._trained, []
 
@@ -184,7 +184,7 @@ def test_interrupted_ensemble_is_continued_as_if_it_had_not_been(number, words, 
 
     monkeypatch.setattr(members_module, "_trained", counted)
     done("train", "--resume", "--out", "out", "--quiet")
-    assert trained == [f"two layers, fold {fold}" for fold in (1, 2, 3)]
+    assert trained == ["two layers, fold 2", "linear, fold 3", "two layers, fold 3"]
     assert_equal_runs("out", "whole")
 
 

@@ -80,11 +80,11 @@ def ensemble(kind, backend, recipes=RECIPES, weight=None, folds=3, **training):
 def test_joined_network_is_the_weighted_mean_of_its_members(backend, kind):
     found, _ = ensemble(kind, backend)
     assert re.fullmatch(r"<Ensemble: \d+ members, [a-z ]+ \d\.\d{4} out of fold>", repr(found))
-    task, T = TASKS[kind][0], found.temperature
+    task = TASKS[kind][0]
     wanted = 0.0
     for member in found.members:
         name = member.plan.recipe.name
-        z = backend.to_host(member.network.predict(X)) / T
+        z = backend.to_host(member.network.predict(X)) / found.temperatures.get(name, 1)
         p = z if kind == "regression" else task.probabilities(z)
         p = p[:, 1:] if kind == "binary" else p  # the network returns that of the second class
         wanted = wanted + found.weights.get(name, 0.0) / 3 * p
@@ -108,7 +108,7 @@ def test_a_member_is_what_fit_alone_returns(backend):
     task, y = TASKS["binary"]
     folds, plan = folds_of(N, 3, 0), Plan(RECIPES[1], 1, 77)
     (member,), _ = train_members([plan], Rows(X, y), folds, task, (5,), backend, "float32")
-    network = Network(4, RECIPES[1].layers((5,), 3, task), backend, "float32", 77)
+    network = Network(4, RECIPES[1].layers((5,), X, task), backend, "float32", 77)
     inside = folds != 1
     fit(
         network, task.loss, RECIPES[1].optimizer(False), (X[inside], y[inside]), epochs=8,
