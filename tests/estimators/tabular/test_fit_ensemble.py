@@ -92,6 +92,21 @@ def test_joined_network_is_the_weighted_mean_of_its_members(backend, kind):
     assert not found.task.label_smoothing and (kind == "regression" or found.task.outputs_are_probabilities)
 
 
+def test_recipes_are_compared_at_their_best_temperatures():
+    """The log loss of every T of a grid is computed here."""
+    wavering = Plain(name="wavering", lr=1e-2, weight_decay=0.0, epochs=4, steps=1)
+    found, folds = ensemble("binary", _numpy(), (wavering, RECIPES[1]))
+    y = TASKS["binary"][1]
+    for name, error in found.errors.items():
+        z = np.empty(N)
+        for member in (m for m in found.members if m.plan.recipe.name == name):
+            z[folds == member.plan.fold] = member.held_out[:, 0]
+        losses = {T: np.logaddexp(0, -z * (2 * y - 1) / T).mean() for T in np.geomspace(0.5, 2, 2001)}
+        assert error == pytest.approx(min(losses.values()), rel=1e-5)
+        assert name != "wavering" or abs(min(losses, key=losses.get) - 1) > 0.1
+    assert found.temperatures.keys() == found.weights.keys()
+
+
 def test_every_row_is_predicted_by_members_that_were_not_trained_on_it(backend):
     found, folds = ensemble("regression", backend)
     for recipe in RECIPES:
