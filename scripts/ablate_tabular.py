@@ -191,7 +191,8 @@ def page(found: list[dict[str, Any]]) -> list[str]:
         error = mean(pairs, lambda row: row["error"] + SMALL)
         loss, worse = mean(pairs, lambda row: row["loss"]), sum(a["loss"] > b["loss"] for a, b in pairs)
         alone = mean(pairs, lambda row: row["out_of_fold"].get(REAL_MLP.name, math.nan))
-        lines.append(f"| {part} | {error:.3f} | {loss:.3f} | {worse} of {len(pairs)} | {alone:.3f} |")
+        shown = "" if math.isnan(alone) else f"{alone:.3f}"
+        lines.append(f"| {part} | {error:.3f} | {loss:.3f} | {worse} of {len(pairs)} | {shown} |")
     return lines
 
 
