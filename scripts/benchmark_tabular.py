@@ -48,12 +48,12 @@ CHOSEN_ON = {
     "lending_club": ("modeldata", "Class"), "OJ": ("ISLR", "Purchase"), "Wage": ("ISLR", "wage"),
     "Carseats": ("ISLR", "Sales"), "Hitters": ("ISLR", "Salary"), "diamonds": ("ggplot2", "price"),
     "flights": ("nycflights13", "arr_delay"), "CreditCard": ("AER", "card"), "adult": ("", "income"),
-    "california_housing": ("", "MedHouseVal"),
+    "california_housing": ("", "MedHouseVal"), "mlc_churn": ("modeldata", "churn"),
 }  # fmt: skip
 LOOKED_AT_ONCE = {
     "CPSSW8": ("AER", "earnings"), "Fertility": ("AER", "work"), "movies": ("ggplot2movies", "rating"),
     "car_prices": ("modeldata", "Price"), "cells": ("modeldata", "class"),
-    "mlc_churn": ("modeldata", "churn"), "attrition": ("modeldata", "Attrition"),
+    "attrition": ("modeldata", "Attrition"),
     "leaf_id_flavia": ("modeldata", "species"), "taxi": ("modeldata", "tip"),
     "Sacramento": ("modeldata", "price"),
 }  # fmt: skip

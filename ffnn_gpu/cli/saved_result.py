@@ -48,7 +48,7 @@ class Ensemble(TypedDict):
     errors: Scores
     weights: dict[str, float]
     error: float | None
-    temperature: float
+    temperatures: dict[str, float]
     explanation: list[str]
     metric: NotRequired[str | None]
     half_widths: NotRequired[dict[float, list[float | None]] | None]

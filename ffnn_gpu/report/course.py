@@ -1,7 +1,7 @@
 """What happened during a training run: curves over the epochs, members, and how it ended."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from statistics import median
 
 from ffnn_gpu.checks import counted
@@ -76,12 +76,13 @@ def ensemble_of(record: Record) -> Ensemble | None:
     )
     default = "error in standard deviations" if record.result["task"] == "regression" else "log loss"
     what = metric.replace("_", " ") if metric else default
-    return Ensemble(recipes, what, _number(score), tuple(_said(found["temperature"])))
+    return Ensemble(recipes, what, _number(score), tuple(_said(found["temperatures"])))
 
 
-def _said(temperature: float) -> Iterator[str]:
-    if temperature != 1:
-        yield f"Logits are divided by {temperature:.2f}, so that probabilities are calibrated."
+def _said(temperatures: Mapping[str, float]) -> Iterator[str]:
+    if any(T != 1 for T in temperatures.values()):
+        divisors = ", ".join(f"{T:.2f} ({name})" for name, T in temperatures.items())
+        yield f"Logits are divided by {divisors}, so that probabilities are calibrated."
 
 
 def _number(value: float | None) -> float:

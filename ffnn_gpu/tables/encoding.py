@@ -1,6 +1,7 @@
 """Columns of a table → a matrix for a network, by encoders that are fitted on the training rows.
 
-The codes of embedded columns are the last columns of the matrix, as the Embedding layer needs them.
+Columns of numbers and times are the first ones of the matrix, and the codes of embedded columns the last
+ones, because layers that embed them need this order.
 
 Columns of the training table are computed once in the database, because the encoders and the matrix both read
 them. Measured on 1 million rows of 20 columns, 2 cores: fit and encode took 4.9 s of processor time → 2.4 s.
@@ -48,6 +49,11 @@ from ffnn_gpu.tables.table import MAX_LISTED_NAMES, Codes, Table
 ROWS = 1 << 18  # that one thread reads at a time, and
 TOGETHER = 1 << 13  # that it encodes at a time: their rows of the matrix stay in the cache
 MOST_CODES = 10_000  # levels of an embedded column; rarer ones are its others
+
+
+def _place(encoder: Encoder) -> int:
+    """Return 0 for numbers and times, which come first in the matrix, 1 for levels and 2 for codes."""
+    return 2 if isinstance(encoder, CodeEncoder) else int(isinstance(encoder, LevelEncoder))
 
 
 def most_codes(dtype: str) -> int:
@@ -99,7 +105,7 @@ class Encoding:
                 few_columns(table, used),
             )
             encoders = [encoder for few in fitted for encoder in few]
-        encoders.sort(key=lambda encoder: isinstance(encoder, CodeEncoder))
+        encoders.sort(key=_place)
         decimal = table.decimal if table.dialect else ""
         names = tuple(column.name for column in columns)
         return cls(tuple(encoders), names, missing, spelling.markers, decimal)

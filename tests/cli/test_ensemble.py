@@ -125,9 +125,9 @@ def test_an_ensemble_is_a_run_that_every_command_reads():
     with open("out/history.csv", newline="", encoding="utf-8") as file:
         rows = [*csv.DictReader(file)]
     assert [(row["member"], row["recipe"], row["fold"], row["epochs"]) for row in rows] == [
-        (str(3 * k + fold), recipe.name, str(fold), "6")
-        for k, recipe in enumerate(TINY.recipes)
+        (str(2 * fold - 1 + k), recipe.name, str(fold), "6")
         for fold in (1, 2, 3)
+        for k, recipe in enumerate(TINY.recipes)
     ]
     lines = Path("out/metrics.jsonl").read_text("utf-8").splitlines()
     assert [*map(json.loads, lines)] == saved["ensemble"]["members"]
@@ -165,7 +165,7 @@ def test_interrupted_ensemble_is_continued_as_if_it_had_not_been(number, words, 
     monkeypatch.setenv("FFNN_GPU_THREADS", "1")
     done(*words, "--out", "whole", "--quiet")
     with monkeypatch.context() as patch:
-        fourth = TINY.recipes[1].name, 0
+        fourth = TINY.recipes[1].name, 1
         patch.setattr(
             Progress, "callbacks", lambda _, plan: [Send(number)] * ((plan.recipe.name, plan.fold) == fourth)
         )
@@ -174,7 +174,7 @@ def test_interrupted_ensemble_is_continued_as_if_it_had_not_been(number, words, 
     assert f"interrupted by {signal.Signals(number).name}; to continue:" in stopped.stdout
     assert "4 of 6 members, 1 of them stopped early, in" in stopped.stdout
     assert report()["ensemble"]["members"][3]["epochs"] < 6
-    assert kept() == [f"linear-{fold}.safetensors" for fold in (1, 2, 3)]
+    assert kept() == [f"{name}.safetensors" for name in ("linear-1", "linear-2", "two_layers-1")]
     assert len(done("predict", "out", "t.csv", "--quiet").stdout.splitlines()) == N + 1
     original, trained = members_module._trained, []
 
@@ -184,7 +184,7 @@ def test_interrupted_ensemble_is_continued_as_if_it_had_not_been(number, words, 
 
     monkeypatch.setattr(members_module, "_trained", counted)
     done("train", "--resume", "--out", "out", "--quiet")
-    assert trained == [f"two layers, fold {fold}" for fold in (1, 2, 3)]
+    assert trained == ["two layers, fold 2", "linear, fold 3", "two layers, fold 3"]
     assert_equal_runs("out", "whole")
 
 
@@ -199,7 +199,7 @@ class Insist(Send):
 def test_second_signal_ends_at_once_and_leaves_what_can_be_continued(no_plots, monkeypatch):
     monkeypatch.setenv("FFNN_GPU_THREADS", "1")
     done(*WORDS, "--out", "whole", "--quiet")
-    second = TINY.recipes[0].name, 1
+    second = TINY.recipes[1].name, 0
     with monkeypatch.context() as patch:
         patch.setattr(
             Progress,
@@ -256,7 +256,7 @@ def test_resumed_run_without_a_limit_has_what_the_time_did_not_suffice_for(no_pl
     clock.monotonic = lambda: time.monotonic() + clock.late
     with monkeypatch.context() as patch:
         patch.setattr(members_module, "time", clock)
-        fifth = TINY.recipes[1].name, 1
+        fifth = TINY.recipes[0].name, 2
         patch.setattr(
             Progress, "callbacks", lambda _, plan: [Late(clock)] * ((plan.recipe.name, plan.fold) == fifth)
         )

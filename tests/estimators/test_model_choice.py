@@ -17,7 +17,7 @@ from ffnn_gpu.estimators.model_choice import (
     without_ensemble,
 )
 from ffnn_gpu.estimators.settings import FIELDS, OF_COLUMNS, OF_SOURCES, TrainConfig
-from ffnn_gpu.estimators.tabular.recipes import LINEAR, PRESETS, TWO_LAYERS, Preset, rows_in_full
+from ffnn_gpu.estimators.tabular.recipes import LINEAR, MLP_PLE, PRESETS, Preset, rows_in_full
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.tables.roles import Roles
 
@@ -99,7 +99,7 @@ def test_a_table_of_more_rows_than_members_make_passes_over_gets_one_network():
 
 def test_bound_of_rows_is_where_every_recipe_is_cut_short():
     """Without one fold of this many rows one recipe makes all its passes, and with a few rows more none."""
-    for preset in (*PRESETS.values(), Preset((LINEAR, TWO_LAYERS), 2)):
+    for preset in (*PRESETS.values(), Preset((LINEAR, MLP_PLE), 2)):
         most = rows_in_full(preset)
         inside, more = (n * (preset.folds - 1) // preset.folds for n in (most, most + 1000))
         assert any(recipe.passes(inside) >= recipe.epochs for recipe in preset.recipes)

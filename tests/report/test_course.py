@@ -37,7 +37,7 @@ def test_panels_hold_the_history():
     ],
 )
 def test_scores_of_an_ensemble_are_called_by_what_was_compared(task, metric, measured):
-    found = {"members": [], "errors": {}, "weights": {}, "error": 0.1, "temperature": 1.0, "metric": metric}
+    found = {"members": [], "errors": {}, "weights": {}, "error": 0.1, "temperatures": {}, "metric": metric}
     found |= {"scores": {}, "score": 0.9}
     shown = ensemble_of(record({"task": task, "ensemble": found}))
     assert (shown.what, shown.score) == (measured, 0.9 if metric else 0.1)
@@ -113,7 +113,7 @@ def test_sizes(size, text):
 )
 def test_members_are_reported_by_the_metric_that_chose_them(metric, what, shown):
     found = {
-        "members": [{"recipe": "a"}, {"recipe": "b"}], "weights": {"b": 1.0}, "temperature": 1,
+        "members": [{"recipe": "a"}, {"recipe": "b"}], "weights": {"b": 1.0}, "temperatures": {"b": 1},
         "metric": metric, "errors": {"a": 0.17, "b": 0.16}, "error": 0.15,
         "scores": {"a": 0.83, "b": 0.84}, "score": 0.85,
     }  # fmt: skip

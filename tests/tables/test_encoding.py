@@ -151,8 +151,8 @@ def test_bad_cell_in_a_later_block_is_named_with_its_line(tmp_path, monkeypatch,
 # ---------------------------------------------------------------- codes
 
 
-def test_many_levels_become_codes_in_the_last_columns(tmp_path, frame):
-    frame = pd.concat([frame] * 10)[["place", "x", "color"]]
+def test_numbers_come_first_and_the_codes_of_many_levels_last(tmp_path, frame):
+    frame = pd.concat([frame] * 10)[["place", "color", "x"]]
     encoding = fitted(table_of(tmp_path, frame))
     assert encoding.names == ("x", "color", "place") and encoding.code_levels == (40,)
     codes = encoding.encode(table_of(tmp_path, frame))[:, -1]

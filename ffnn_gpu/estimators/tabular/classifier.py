@@ -35,7 +35,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):  # type: ignore[misc
         class_weight: {class: weight}, "balanced" or None; multiplies `sample_weight`.
         device: "auto", "cpu", "cuda", "cuda:1" or a Backend.
         random_state: seed of folds, initial values, shuffling and dropout.
-        verbose: 0 silent, 1 progress on standard error.
+        verbose: 0 silent, 1 progress on standard error; "auto" prints the expected time if it is long.
 
     Attributes: `classes_`, `ensemble_`, `model_`, `n_features_in_`, `feature_names_in_`.
     """
@@ -55,7 +55,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):  # type: ignore[misc
         class_weight: Any = None,
         device: Any = "auto",
         random_state: Any = None,
-        verbose: Any = 0,
+        verbose: Any = "auto",
     ) -> None:
         self.preset = preset
         self.metric = metric

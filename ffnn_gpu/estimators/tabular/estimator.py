@@ -67,7 +67,7 @@ class TabularEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         "categorical_features": [StrOptions({"auto"}), "array-like"],
         "device": [str, Backend],
         "random_state": ["random_state"],
-        "verbose": ["verbose"],
+        "verbose": ["verbose", StrOptions({"auto"})],
     }
     ensemble_: Ensemble
     model_: Model

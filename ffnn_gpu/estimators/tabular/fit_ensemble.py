@@ -1,10 +1,8 @@
 """Fit an ensemble: train members on folds, choose among them out of fold, calibrate, join."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.backends import Backend
@@ -15,7 +13,7 @@ from ffnn_gpu.estimators.tabular.held_out_rows import HeldOutRows
 from ffnn_gpu.estimators.tabular.joined import joined, task_of_means
 from ffnn_gpu.estimators.tabular.members import Member, Plan, Rows, train_members
 from ffnn_gpu.estimators.tabular.out_of_fold import OutOfFold
-from ffnn_gpu.estimators.tabular.recipes import Recipe
+from ffnn_gpu.estimators.tabular.recipe import Recipe
 from ffnn_gpu.estimators.tabular.selection import greedy
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.nn.network import Network
@@ -38,7 +36,7 @@ class Ensemble:
         error: of the weighted mean.
         objective: gives both.
         scores, score: as errors and error, but the metric itself.
-        temperature: T, by which the logits are divided; 1 for a regression.
+        temperatures: name of each chosen recipe → T, by which its logits are divided; 1 for a regression.
         index: the rows that `out_of_fold` is for, ascending.
         out_of_fold: probabilities or numbers for these rows, by members that were not trained on them.
         residuals: of a regression, |y − ŷ| (n, K) out of fold, sorted, in standard deviations; else None.
@@ -55,7 +53,7 @@ class Ensemble:
     objective: Objective
     scores: dict[str, float]
     score: float
-    temperature: float
+    temperatures: dict[str, float]
     index: HostArray
     out_of_fold: HostArray
     residuals: HostArray | None
@@ -84,8 +82,8 @@ def fit_ensemble(
     Args:
         folds: (n,) the fold of each row, or −1 for a row that no member reads.
         levels: the numbers of categories of the codes in the last columns of x.
-        objective: what decides about epochs and recipes; None for the losses of the task. The temperature is
-            chosen by the log loss in every case.
+        objective: what decides about epochs and recipes; None for the losses of the task. Temperatures
+            are chosen by the log loss in every case.
         training: deadline, callback, done and store of `train_members`.
 
     Raises:
@@ -95,8 +93,8 @@ def fit_ensemble(
     count = int(folds.max()) + 1
     plans = [
         Plan(recipe, fold, SEEDS * seed + count * place + fold)
+        for fold in range(count)  # first: if time runs out, each recipe has members
         for place, recipe in enumerate(recipes)
-        for fold in range(count)
     ]
     goal = Objective(task) if objective is None else objective
     members, signal = train_members(
@@ -105,27 +103,37 @@ def fit_ensemble(
     if not members and signal is not None:
         raise Interrupted(signal, "the training before any member was trained")
     held = OutOfFold.of(members, rows, folds, task)
-    predictions = {name: held.predictions(name) for name in held.outputs}
+    # Why before the choice: a recipe with label smoothing has a large log loss until it is calibrated.
+    own = {name: _temperature({name: 1.0}, held, {name: 1.0}, goal) for name in held.outputs}
+    predictions = {name: held.predictions(name, own[name]) for name in held.outputs}
     errors, scores = (
         {name: measure(held.y, p, held.weight) for name, p in predictions.items()}
         for measure in (goal.error, goal.score)
     )
     weights = greedy(predictions, lambda p: goal.error(held.y, p, held.weight))
-
-    def mean_at(T: float) -> HostArray:
-        terms = [w * held.predictions(name, T) for name, w in weights.items()]
-        return np.asarray(np.sum(terms, axis=0))
-
+    T = _temperature(weights, held, own, goal)
+    temperatures = {name: T * own[name] for name in weights}
+    mean = held.mean(weights, temperatures)
     regression = task.kind == "regression"
-    T = 1.0
-    if not regression:
-        T = calibration.temperature(lambda T: goal.loss(held.y, mean_at(T), held.weight))
-    mean = mean_at(T)
     residuals = calibration.ordered(held.y - mean, held.weight) if regression else None
-    network = joined(members, weights, task, T, backend)
+    network = joined(members, weights, task, temperatures, backend)
     error, score = (measure(held.y, mean, held.weight) for measure in (goal.error, goal.score))
     sample = HeldOutRows.of(rows, folds, held.index, seed)
     return Ensemble(
-        network, task_of_means(task), members, weights, errors, error, goal, scores, score, T, held.index,
-        mean, residuals, sample, signal,
+        network, task_of_means(task), members, weights, errors, error, goal, scores, score, temperatures,
+        held.index, mean, residuals, sample, signal,
     )  # fmt: skip
+
+
+def _temperature(
+    weights: Mapping[str, float], held: OutOfFold, own: Mapping[str, float], goal: Objective
+) -> float:
+    """Return T for which the log loss of the weighted mean is least if logits are divided by T and own."""
+    if goal.task.kind == "regression":
+        return 1.0
+
+    def loss(T: float) -> float:
+        p = held.mean(weights, {name: T * own[name] for name in weights})
+        return goal.loss(held.y, p, held.weight)
+
+    return calibration.temperature(loss)

@@ -124,7 +124,8 @@ def _mean(found: Ensemble, fold: int, x: HostArray) -> HostArray:
     total: HostArray | float = 0.0
     for plan, network, *_ in found.members:
         if plan.fold == fold and (weight := found.weights.get(plan.recipe.name)):
-            z = np.asarray(network.predict(x), np.float64) / found.temperature
+            z = np.asarray(network.predict(x), np.float64)
+            z /= found.temperatures[plan.recipe.name]
             total = total + weight * predictions_of(found.objective.task, z)
     return np.asarray(total)
 

@@ -26,7 +26,11 @@ def task_of_means(task: Task) -> Task:
 
 
 def joined(
-    members: Sequence[Member], weights: Mapping[str, float], task: Task, temperature: float, backend: Backend
+    members: Sequence[Member],
+    weights: Mapping[str, float],
+    task: Task,
+    temperatures: Mapping[str, float],
+    backend: Backend,
 ) -> Network:
     """Return the network Σ w p(z / T), where z are the outputs of a member and p its probabilities.
 
@@ -35,6 +39,7 @@ def joined(
     Args:
         weights: name of a recipe → the weight that its members share.
         task: of the members.
+        temperatures: name of a recipe → T.
     """
     chosen = [member for member in members if member.plan.recipe.name in weights]
     names = [member.plan.recipe.name for member in chosen]
@@ -45,7 +50,7 @@ def joined(
     network = Network(first.n_in, [mean], backend, first.compute_dtype)
     arrays: dict[str, Any] = {}
     for r, member in enumerate(chosen):
-        for name, array in _arrays(member.network, temperature).items():
+        for name, array in _arrays(member.network, temperatures[member.plan.recipe.name]).items():
             arrays[f"0.layers.{r}.layers.{name}"] = array
     network.params.assign(arrays)
     return network

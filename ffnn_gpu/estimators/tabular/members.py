@@ -14,7 +14,7 @@ from ffnn_gpu.backends import Backend
 from ffnn_gpu.errors import DivergedError
 from ffnn_gpu.estimators.tabular.best_epoch import BestEpoch
 from ffnn_gpu.estimators.tabular.criterion import Objective, predictions_of
-from ffnn_gpu.estimators.tabular.recipes import Recipe
+from ffnn_gpu.estimators.tabular.recipe import SAMPLE, Recipe
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.training.callbacks import BestWeights, Callback, Run
@@ -187,11 +187,12 @@ def _trained(
     dtype: str,
     callbacks: list[Callback],
 ) -> Member | DivergedError:
-    recipe, n_in, given = plan.recipe, rows.x.shape[1], rows
+    recipe, given = plan.recipe, rows
     task, is_held = recipe.task(objective.task), folds == plan.fold
     held_out, inside = np.flatnonzero(is_held), np.flatnonzero(~is_held & (folds >= 0))
-    network = Network(n_in, recipe.layers(levels, n_in - len(levels), task), backend, dtype, plan.seed)
-    recipe.initialize(network, rows.x, inside, plan.seed)
+    some = rows.x[np.sort(np.random.default_rng(plan.seed).permutation(inside)[:SAMPLE])]
+    network = Network(some.shape[1], recipe.layers(levels, some, task), backend, dtype, plan.seed)
+    recipe.initialize(network, some, plan.seed)
     rows, epochs = rows._replace(y=recipe.targets(rows.y, task)), recipe.passes(len(inside))
     try:
         history = fit(

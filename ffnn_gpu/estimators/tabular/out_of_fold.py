@@ -1,6 +1,6 @@
 """Predictions for rows by members that were not trained on them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +55,11 @@ class OutOfFold:
     def predictions(self, name: str, T: float = 1.0) -> HostArray:
         """Return a recipe's probabilities (n, C) or (n, K) for logits divided by T, or its numbers (n, K)."""
         return predictions_of(self.task, self.outputs[name] / T)
+
+    def mean(self, weights: Mapping[str, float], temperatures: Mapping[str, float]) -> HostArray:
+        """Return the weighted mean of the predictions of recipes, each at its temperature."""
+        terms = [weight * self.predictions(name, temperatures[name]) for name, weight in weights.items()]
+        return np.asarray(np.sum(terms, axis=0))
 
 
 def _names(members: Sequence[Member]) -> list[str]:

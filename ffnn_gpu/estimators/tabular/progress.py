@@ -1,11 +1,15 @@
-"""Progress of an ensemble on standard error: a bar on a terminal, a line per member elsewhere."""
+"""Progress of an ensemble on standard error: its expected time, and a bar or a line per member."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
+from ffnn_gpu.checks import counted
 from ffnn_gpu.estimators.tabular.members import Member, Plan
 from ffnn_gpu.standard_error import is_terminal, write_line
 from ffnn_gpu.training.callbacks import Callback, Run
+
+LONG = 10.0  # seconds from which the expected time is printed
 
 
 class _Epochs(Callback):
@@ -22,14 +26,33 @@ class _Epochs(Callback):
         self.bar.advance(self.task, self.share - self.done)
 
 
+class _Expected(Callback):
+    """Passes on how long a member will take, as soon as its second epoch is over; the first one compiles."""
+
+    def __init__(self, known: Callable[[float], None]) -> None:
+        self.known, self.spent = known, 0.0
+
+    def after_epoch(self, run: Run, row: dict[str, float]) -> None:
+        if run.epoch <= 2:
+            self.spent += row["seconds"]
+        if run.epoch == min(2, run.epochs):
+            self.known(self.spent + (run.epochs - run.epoch) * row["seconds"])
+
+
 class Progress:
     """Context manager: prints while the members of an ensemble are trained.
 
-    members: their number. verbose: 0 for silence.
+    Args:
+        recipes: their names. folds: each recipe has a member for each.
+        verbose: 0 for silence, "auto" for the expected time alone.
+        at_once: members that are trained at a time.
     """
 
-    def __init__(self, members: int, verbose: int) -> None:
-        self.members, self.verbose = members, verbose
+    def __init__(self, recipes: Sequence[str], folds: int, verbose: int | str, at_once: int = 1) -> None:
+        self.members, self.verbose = len(recipes) * folds, 0 if verbose == "auto" else int(verbose)
+        self.unknown = {*recipes} if verbose else set()  # recipes of which no member has made two epochs
+        self.share, self.expected = folds / max(1, min(at_once, self.members)), 0.0
+        self.lock = threading.Lock()
         self.finished = 0
         self.bar: Any = None
 
@@ -52,7 +75,26 @@ class Progress:
 
     def callbacks(self, plan: Plan) -> Sequence[Callback]:
         """Return what a member reports its epochs to."""
-        return () if self.bar is None else (_Epochs(self.bar, self.task, 1.0),)
+        found: list[Callback] = [] if self.bar is None else [_Epochs(self.bar, self.task, 1.0)]
+        name = plan.recipe.name
+        if name in self.unknown:
+            found.append(_Expected(lambda seconds: self.known(name, seconds)))
+        return found
+
+    def known(self, recipe: str, seconds: float) -> None:
+        """Add what a member of a recipe takes. Print the time of all when each recipe is known."""
+        with self.lock:
+            if recipe not in self.unknown:
+                return
+            self.unknown.remove(recipe)
+            self.expected += self.share * seconds
+            if self.unknown or self.expected < LONG or self.bar is not None:
+                return
+        members = counted(self.members, "member")
+        write_line(
+            f"training {members} to the end takes about {self.expected:.0f} s; a time limit or a smaller "
+            "preset shortens it"
+        )
 
     def done(self, member: Member) -> None:
         """Print a finished member."""

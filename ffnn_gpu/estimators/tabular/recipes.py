@@ -1,7 +1,5 @@
-"""How a member of an ensemble is built and trained, and the presets, which are lists of recipes."""
+"""The kinds of members of an ensemble, and the presets, which are lists of recipes."""
 
-import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +8,8 @@ import numpy as np
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.checks import is_whole
 from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.estimators.tabular.bins import leading_numbers, piecewise_linear
+from ffnn_gpu.estimators.tabular.recipe import MOST_UPDATES, Recipe
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.nn.data_dependent import initialize_from
 from ffnn_gpu.nn.initializers import Normal
@@ -27,62 +27,6 @@ from ffnn_gpu.nn.network import Network
 from ffnn_gpu.optim.optimizers import AdamW, Optimizer
 
 EMBEDDED = Normal(0.1)
-LEAST_BATCH, BATCHES = 32, 16  # a batch of a small table: at least 32 rows, at most one 16th of the table
-MOST_PASSES = 400  # over a small table, to make the least number of updates
-MOST_UPDATES = 30_000  # on a large table, unless one pass makes more
-SAMPLE = 4000  # rows on which initial values depend
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe(ABC):
-    """One kind of member.
-
-    Args:
-        name: for messages; each recipe of a preset has another.
-        epochs: passes over the training rows, if these are `steps` updates or more.
-        steps: the smallest number of updates; a small table gets more epochs, up to MOST_PASSES. A large one
-            gets fewer, so that there are at most MOST_UPDATES.
-        batch_size: rows of a minibatch, fewer on a small table.
-        schedule: of the learning rate.
-    """
-
-    name: str
-    epochs: int = 30
-    steps: int = 1500
-    batch_size: int = 64
-    schedule: str = "one_cycle"
-
-    @abstractmethod
-    def layers(self, levels: Sequence[int], numbers: int, task: Task) -> list[Layer]:
-        """Return the layers, with those of the task's head at the end.
-
-        numbers: the number of columns of x that hold no codes. levels: the categories of the codes.
-        """
-
-    @abstractmethod
-    def optimizer(self, regression: bool) -> Optimizer:
-        """Return the rule with this recipe's settings."""
-
-    def task(self, task: Task) -> Task:
-        """Return the task with the loss that members of this kind are trained with."""
-        return task
-
-    def targets(self, y: HostArray, task: Task) -> HostArray:
-        """Return the targets that members of this kind are trained with."""
-        return y
-
-    def initialize(self, network: Network, x: HostArray, index: HostArray, seed: int) -> None:  # noqa: B027
-        """Overwrite initial values by some that depend on the rows x[index]. Here they stay as they are."""
-
-    def batch(self, rows: int) -> int:
-        """Return the rows of a minibatch of a table with so many training rows."""
-        return min(self.batch_size, max(LEAST_BATCH, rows // BATCHES), rows)
-
-    def passes(self, rows: int) -> int:
-        """Return the number of epochs on a table with so many training rows."""
-        updates = math.ceil(rows / self.batch(rows))  # of one pass
-        wanted = max(self.epochs, min(MOST_PASSES, math.ceil(self.steps / updates)))
-        return min(wanted, max(1, MOST_UPDATES // updates))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,20 +34,24 @@ class Plain(Recipe):
     """Dense layers with dropout, trained by AdamW.
 
     Args:
+        bins: columns of numbers are embedded by functions that are linear in bins.
         hidden: widths of the hidden layers; () for a linear model.
         activation: of the hidden layers.
         dropout: rate after each hidden layer, for classes and for numbers.
         lr, weight_decay: of AdamW.
     """
 
+    bins: bool = False
     hidden: tuple[int, ...] = ()
     activation: str = "relu"
     dropout: tuple[float, float] = (0.0, 0.0)
     lr: float = 3e-3
     weight_decay: float = 1.0
 
-    def layers(self, levels: Sequence[int], numbers: int, task: Task) -> list[Layer]:
+    def layers(self, levels: Sequence[int], x: HostArray, task: Task) -> list[Layer]:
         found: list[Layer] = [Embedding(tuple(levels), weights=EMBEDDED)] if levels else []
+        if self.bins and (F := leading_numbers(_without_codes(x, levels))):
+            found.append(piecewise_linear(x[:, :F]))
         rate = self.dropout[task.kind == "regression"]
         for width in self.hidden:
             found.append(Dense(width, self.activation))
@@ -132,11 +80,11 @@ class RealMLP(Recipe):
     lr: tuple[float, float] = (0.04, 0.2)  # for classes and for numbers
     smoothing: float = 0.1
 
-    def layers(self, levels: Sequence[int], numbers: int, task: Task) -> list[Layer]:
+    def layers(self, levels: Sequence[int], x: HostArray, task: Task) -> list[Layer]:
         found: list[Layer] = [Embedding(tuple(levels), 8, weights=EMBEDDED)] if levels else []
         # The decay of a parameter is λ η times both factors, of which the paper's code takes the squares.
-        if numbers:
-            found.append(PeriodicEmbedding(numbers, lr_factor=0.1, decay_factor=0.1))
+        if F := leading_numbers(_without_codes(x, levels)):
+            found.append(PeriodicEmbedding(F, lr_factor=0.1, decay_factor=0.1))
         found.append(Scale(lr_factor=6.0, decay_factor=6.0))
         phi = "mish" if task.kind == "regression" else "selu"
         for width in self.hidden:
@@ -155,19 +103,23 @@ class RealMLP(Recipe):
             return y
         return np.asarray(y * (1 - self.smoothing) + self.smoothing / 2, np.float32)
 
-    def initialize(self, network: Network, x: HostArray, index: HostArray, seed: int) -> None:
-        some = np.random.default_rng(seed).permutation(index)[:SAMPLE]
-        if len(some) < 2:
-            return  # one row has no spread
-        initialize_from(network, x[np.sort(some)], seed)
+    def initialize(self, network: Network, x: HostArray, seed: int) -> None:
+        if len(x) > 1:  # one row has no spread
+            initialize_from(network, x, seed)
 
     def optimizer(self, regression: bool) -> Optimizer:
         lr, decay = self.lr[regression], self.weight_decay
         return AdamW(lr, beta2=0.95, weight_decay=decay, decay_schedule="flat_cos")
 
 
+def _without_codes(x: HostArray, levels: Sequence[int]) -> HostArray:
+    return x[:, : x.shape[1] - len(levels)]
+
+
 LINEAR = Plain(name="linear", lr=1e-2, weight_decay=0.0, schedule="cosine", epochs=40)
-TWO_LAYERS = Plain(name="two layers", hidden=(512, 256), dropout=(0.4, 0.1))
+# Reference: Gorishniy, Rubachev, Babenko: On Embeddings for Numerical Features (2022), MLP-PLE; width, bins,
+# dropout and learning rate: Gorishniy, Kotelnikov, Babenko: TabM (2025), section 2 and appendix.
+MLP_PLE = Plain(name="MLP-PLE", bins=True, hidden=(256, 256), dropout=(0.1, 0.1), lr=2e-3, weight_decay=0.1)
 REAL_MLP = RealMLP(name="RealMLP", epochs=100, steps=800, batch_size=256)
 
 
@@ -187,9 +139,9 @@ class Preset:
 
 
 PRESETS = {
-    "fast": Preset((LINEAR, TWO_LAYERS), 3),
-    "good": Preset((LINEAR, TWO_LAYERS, REAL_MLP), 4),
-    "best": Preset((LINEAR, TWO_LAYERS, replace(REAL_MLP, epochs=256)), 8),
+    "fast": Preset((LINEAR, MLP_PLE), 3),
+    "good": Preset((LINEAR, MLP_PLE, REAL_MLP), 4),
+    "best": Preset((LINEAR, MLP_PLE, replace(REAL_MLP, epochs=256)), 8),
 }
 
 

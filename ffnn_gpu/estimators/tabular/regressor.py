@@ -32,7 +32,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):  # type: ignore[misc]
             numbers; "auto" for none but those that look so.
         device: "auto", "cpu", "cuda", "cuda:1" or a Backend.
         random_state: seed of folds, initial values, shuffling and dropout.
-        verbose: 0 silent, 1 progress on standard error.
+        verbose: 0 silent, 1 progress on standard error; "auto" prints the expected time if it is long.
 
     Attributes: `ensemble_`, `model_`, `n_features_in_`, `feature_names_in_`.
     """
@@ -46,7 +46,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):  # type: ignore[misc]
         categorical_features: Any = "auto",
         device: Any = "auto",
         random_state: Any = None,
-        verbose: Any = 0,
+        verbose: Any = "auto",
     ) -> None:
         self.preset = preset
         self.metric = metric

@@ -47,7 +47,7 @@ def summary(ensemble: Ensemble) -> dict[str, Any]:
         "metric": ensemble.objective.name or None,
         "scores": ensemble.scores,
         "score": ensemble.score,
-        "temperature": ensemble.temperature,
+        "temperatures": ensemble.temperatures,
     }
 
 
@@ -73,8 +73,9 @@ def explained(found: Ensemble, numbers: int, columns: int) -> list[str]:
         share = f"weight {found.weights[name]:.2f}" if name in found.weights else "not used"
         lines.append(f"  {name:14} {score:.4f}  {share}")
     lines.append(f"  {'all together':14} {found.score:.4f}")
-    if found.temperature != 1:
-        lines.append(f"logits are divided by {found.temperature:.2f}, so that probabilities are calibrated")
+    if found.task.kind != "regression":
+        divisors = ", ".join(f"{T:.2f} ({name})" for name, T in found.temperatures.items())
+        lines.append(f"logits are divided by {divisors}, so that probabilities are calibrated")
     return [*lines, f"the networks read {numbers} numbers of {columns} columns"]
 
 

@@ -28,7 +28,7 @@ def train_ensemble(
     *,
     groups: HostArray | None = None,
     deadline: float | None = None,
-    verbose: int = 0,
+    verbose: int | str = 0,
     folder: Path | None = None,
     done: Callable[[Member], None] = lambda member: None,
     objective: Objective | None = None,
@@ -39,7 +39,7 @@ def train_ensemble(
         levels: as in `fit_ensemble`.
         groups: (n,) rows of one group are held out together. None: each class is spread over all folds.
         deadline: in seconds of `time.monotonic`.
-        verbose: 0 silent, 1 progress on standard error.
+        verbose: 0 silent, 1 progress on standard error, "auto" for the expected time alone.
         folder: where finished members are kept. Those that it has of the same rows are not trained again.
         done: called with each member.
         objective: as in `fit_ensemble`.
@@ -54,7 +54,8 @@ def train_ensemble(
     goal = Objective(task) if objective is None else objective
     goal.require_defined(rows.y, folds, rows.weight)
     store = Store() if folder is None else MemberFiles(folder, backend, rows, folds, goal.name)
-    with Progress(len(preset.recipes) * (int(folds.max()) + 1), verbose) as progress:
+    names = [recipe.name for recipe in preset.recipes]
+    with Progress(names, int(folds.max()) + 1, verbose, backend.runs_at_once) as progress:
 
         def finished(member: Member) -> None:
             progress.done(member)

@@ -80,16 +80,31 @@ def ensemble(kind, backend, recipes=RECIPES, weight=None, folds=3, **training):
 def test_joined_network_is_the_weighted_mean_of_its_members(backend, kind):
     found, _ = ensemble(kind, backend)
     assert re.fullmatch(r"<Ensemble: \d+ members, [a-z ]+ \d\.\d{4} out of fold>", repr(found))
-    task, T = TASKS[kind][0], found.temperature
+    task = TASKS[kind][0]
     wanted = 0.0
     for member in found.members:
         name = member.plan.recipe.name
-        z = backend.to_host(member.network.predict(X)) / T
+        z = backend.to_host(member.network.predict(X)) / found.temperatures.get(name, 1)
         p = z if kind == "regression" else task.probabilities(z)
         p = p[:, 1:] if kind == "binary" else p  # the network returns that of the second class
         wanted = wanted + found.weights.get(name, 0.0) / 3 * p
     assert_close(found.network.predict(X), np.asarray(wanted), 1e-12, "mean")
     assert not found.task.label_smoothing and (kind == "regression" or found.task.outputs_are_probabilities)
+
+
+def test_recipes_are_compared_at_their_best_temperatures():
+    """The log loss of every T of a grid is computed here."""
+    wavering = Plain(name="wavering", lr=1e-2, weight_decay=0.0, epochs=4, steps=1)
+    found, folds = ensemble("binary", _numpy(), (wavering, RECIPES[1]))
+    y = TASKS["binary"][1]
+    for name, error in found.errors.items():
+        z = np.empty(N)
+        for member in (m for m in found.members if m.plan.recipe.name == name):
+            z[folds == member.plan.fold] = member.held_out[:, 0]
+        losses = {T: np.logaddexp(0, -z * (2 * y - 1) / T).mean() for T in np.geomspace(0.5, 2, 2001)}
+        assert error == pytest.approx(min(losses.values()), rel=1e-5)
+        assert name != "wavering" or abs(min(losses, key=losses.get) - 1) > 0.1
+    assert found.temperatures.keys() == found.weights.keys()
 
 
 def test_every_row_is_predicted_by_members_that_were_not_trained_on_it(backend):
@@ -108,7 +123,7 @@ def test_a_member_is_what_fit_alone_returns(backend):
     task, y = TASKS["binary"]
     folds, plan = folds_of(N, 3, 0), Plan(RECIPES[1], 1, 77)
     (member,), _ = train_members([plan], Rows(X, y), folds, task, (5,), backend, "float32")
-    network = Network(4, RECIPES[1].layers((5,), 3, task), backend, "float32", 77)
+    network = Network(4, RECIPES[1].layers((5,), X, task), backend, "float32", 77)
     inside = folds != 1
     fit(
         network, task.loss, RECIPES[1].optimizer(False), (X[inside], y[inside]), epochs=8,
