@@ -39,11 +39,13 @@ class Report:
         method: "complex step", "float64 differences (reason)", or "parity with" a backend.
         differences: the largest difference of each tensor, in the order of computation.
         waits: what waits for a strict device within a pass.
+        left_out: the checks that were left out, and why.
     """
 
     method: str
     differences: tuple[Difference, ...]
     waits: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def worst(self) -> Difference:
@@ -54,7 +56,7 @@ class Report:
         bad = [found for found in self.differences if found.excess > 1]
         first = f"{len(bad)} of them differ, {bad[0].what} first" if bad else "all agree"
         text = f"{self.method}, {len(self.differences)} tensors: {first}; {self.worst}"
-        return "; ".join([text, *self.waits])
+        return "; ".join([text, *self.waits, *self.left_out])
 
     def checked(self) -> "Report":
         """Return this report; raise AssertionError with its text if a tensor exceeds its bound."""
@@ -83,7 +85,8 @@ def check_gradients(
         subject: a network on any backend, or a layer, which is put into a float64 network on NumPy.
         loss: a loss or its name.
         x, y: a batch. Keep it and the network small: every number costs a forward pass. Avoid kinks of ReLU.
-        sample_weight: without it, ∂L/∂z is compared a second time, with random weights.
+        sample_weight: without it, ∂L/∂z is compared a second time, with random weights. If the loss raises
+            NotImplementedError for weights, the report says that this check was left out.
         relative: bound relative to the largest element of each tensor. Default in float64: 1e-12, or 1e-6
             with differences. Default in other types: the "network" tolerance of the compute type. Where
             rounding alone moves a tensor further, it may differ by as much.
@@ -98,9 +101,14 @@ def check_gradients(
     if (other := with_other_values(network)) is not None:
         _, more = _against_oracle(other, loss, x, y, sample_weight, relative)
         found += [replace(each, what=f"{each.what} at other values of the parameters") for each in more]
+    left_out = list[str]()
     if sample_weight is None and np.size(x):
-        found += _weighted(network, loss, x, y, relative)
-    return Report(method, tuple(found)).checked()
+        try:
+            found += _weighted(network, loss, x, y, relative)
+        except NotImplementedError as error:
+            reason = f"the loss raises NotImplementedError: {error}"
+            left_out.append(f"the check with weights of rows was left out, because {reason}")
+    return Report(method, tuple(found), left_out=tuple(left_out)).checked()
 
 
 def assert_parity(
@@ -186,10 +194,7 @@ def _weighted(network: Network, loss: Loss, x: Array, y: Array, relative: float 
     z = backend.to_host(network.forward(backend.asarray(x, network.compute_dtype), network.workspace(B)))
     outputs = Network(network.widths[-1], [], backend, network.dtype, members=network.members)
     weight = np.random.default_rng(0).uniform(0.5, 1.5, (B,)).astype(network.dtype)
-    try:
-        _, found = _against_oracle(outputs, loss, np.array(z, network.dtype), y, weight, relative)
-    except NotImplementedError:  # the loss says that it takes no weights
-        return []
+    _, found = _against_oracle(outputs, loss, np.array(z, network.dtype), y, weight, relative)
     what = "the gradient at the output with weights of rows"
     return [replace(each, what=what) for each in found if each.what == f"the {GRADIENT}x"]
 

@@ -340,8 +340,13 @@ class WithoutWeights(IgnoringWeights):
         return super().value_and_gradient(backend, z, y, dz, None)
 
 
-def test_loss_that_takes_no_weights_is_checked_without_them():
-    assert "7 tensors: all agree" in str(check_gradients(network_of(dtype="float64"), WithoutWeights(), X, Y))
+def test_report_names_the_check_that_a_loss_without_weights_leaves_out():
+    report = str(check_gradients(network_of(dtype="float64"), WithoutWeights(), X, Y))
+    assert "7 tensors: all agree" in report
+    assert report.endswith(
+        "with weights of rows was left out, because the loss raises NotImplementedError: no weights"
+    )
+    assert "left out" not in str(check_gradients(network_of(dtype="float64"), mean_squared_error, X, Y))
 
 
 # --- parity
