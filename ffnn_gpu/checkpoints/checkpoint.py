@@ -77,7 +77,7 @@ def load(
 
     Raises:
         CheckpointError: there is no checkpoint. CheckpointCorruptError: it is damaged.
-        ConfigurationError: dtype is unknown, or a number is too large for it.
+        ConfigurationError: dtype is unknown, cannot compute this network, or cannot hold one of its numbers.
         IncompatibleCheckpointError: it has another format version or an unknown layer.
     """
     kinds: tuple[Any, ...] = (layers,) if isinstance(layers, type) else tuple(layers)
@@ -156,6 +156,9 @@ def read(
     except (CheckpointError, BackendUnavailableError, DeviceOutOfMemoryError):
         raise
     except MALFORMED as error:
+        if dtype is not None:
+            read(path, backend, layers)  # raises the error of a file that describes no network in any type
+            raise ConfigurationError(f"{path} cannot be loaded with dtype={dtype!r}: {error}") from error
         raise IncompatibleCheckpointError(
             f"{path} describes no network: {type(error).__name__}: {error}"
         ) from error
