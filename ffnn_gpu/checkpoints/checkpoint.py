@@ -37,7 +37,7 @@ from ffnn_gpu.errors import (
     IncompatibleCheckpointError,
 )
 from ffnn_gpu.nn.layer import Layer
-from ffnn_gpu.nn.network import Network
+from ffnn_gpu.nn.network import Network, uninitialized
 from ffnn_gpu.nn.pack import Member
 from ffnn_gpu.nn.parameters import count_parameters
 
@@ -151,7 +151,7 @@ def read(
         present = sum(value.size for value in numbers.values())
         _require_room(decoded, n_in, present if members is None else present // max(len(members), 1))
         number_type, seed = dtype or architecture["dtype"], architecture["seed"]
-        network = Network(n_in, decoded, backend, number_type, seed, members)
+        network = uninitialized(n_in, decoded, backend, number_type, seed, members)
         updates = np.int64(int(state["updates"]))
     except (CheckpointError, BackendUnavailableError, DeviceOutOfMemoryError):
         raise

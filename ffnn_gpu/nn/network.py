@@ -59,6 +59,20 @@ class Network:
         seed: int = 0,
         members: int | Iterable[Member] | None = None,
     ) -> None:
+        self._build(n_in, layers, device, dtype, seed, members)
+        seeds = [self.seed] if self.members is None else [member.seed for member in self.members]
+        initialize(self.params, self._with_widths(), seeds)
+
+    def _build(
+        self,
+        n_in: int,
+        layers: Sequence[Layer],
+        device: str | Backend,
+        dtype: Any,
+        seed: int,
+        members: int | Iterable[Member] | None,
+    ) -> None:
+        """Do everything but initialize the parameters, which are 0."""
         require_positive_int("n_in", n_in)
         if isinstance(layers, Layer):
             raise ConfigurationError(f"layers is a list: Network({n_in}, [{layers!r}])")
@@ -86,8 +100,6 @@ class Network:
                 self.params.factor(schedule)  # a recorded step must not make it
         self._threads = threading.local()
         self.dtype = self.params.dtype
-        seeds = [self.seed] if self.members is None else [member.seed for member in self.members]
-        initialize(self.params, self._with_widths(), seeds)
 
     # ------------------------------------------------------------------ one pass
 
@@ -241,8 +253,15 @@ class Network:
     @renamed(backend="device")
     def to(self, device: str | Backend) -> "Network":
         """Return a copy of this network, with its parameter values, on another device."""
-        _, (n_in, layers, _, *rest) = self.__reduce__()
-        return _rebuild(n_in, layers, device, *rest)
+        return self.copied(device, self.compute_dtype.name)
+
+    def copied(self, device: str | Backend, dtype: str) -> "Network":
+        """Return a copy of this network on another device that computes in another type."""
+        twin = uninitialized(self.n_in, self.layers, device, dtype, self.seed, self.members)
+        arrays = self.params.to_host().items()
+        twin.params.assign({name: value.astype(twin.dtype, copy=False) for name, value in arrays})
+        twin.backend.write(twin.params.step, 0, int(self.params.step[0]))
+        return twin
 
     def computed_by(self, operations: Any, params: Parameters | None = None) -> "Network":
         """Return a network with the same layers that computes with other operations.
@@ -315,9 +334,23 @@ class Network:
         return [layer.parameter_shapes(I) for layer, I in self._with_widths()]
 
 
+def uninitialized(
+    n_in: int,
+    layers: Sequence[Layer],
+    device: str | Backend,
+    dtype: Any,
+    seed: int,
+    members: int | Iterable[Member] | None = None,
+) -> Network:
+    """Return a network whose parameters are 0, for a caller that overwrites them."""
+    network = Network.__new__(Network)
+    network._build(n_in, layers, device, dtype, seed, members)
+    return network
+
+
 def _rebuild(*parts: Any) -> Network:
     *arguments, arrays, step = parts
-    network = Network(*arguments)
+    network = uninitialized(*arguments)
     network.params.assign(arrays)
     network.backend.write(network.params.step, 0, step)
     return network
