@@ -106,14 +106,14 @@ def test_header_with_some_of_the_columns_is_refused(names):
         model().predict(np.ones((2, 4)), "aabc")
 
 
-def test_constant_column_contributes_nothing_whatever_its_value(tmp_path):
-    x = np.column_stack([X[:, 0], np.full(4, 7.0), X[:, 2]])
+def test_constant_columns_contribute_nothing_whatever_their_values(tmp_path):
+    x = np.column_stack([X[:, 0], np.full(4, 7.0), np.full(4, 5.0)])
     made = model()
     made = Model(made.network, made.task, Standardizer.fit(x))
     made.save(tmp_path / "x")
     for one in (made, Model.load(tmp_path / "x", "numpy")):
-        assert one.standardizer.constant == (1,)
-        np.testing.assert_array_equal(one.outputs(x), one.outputs(x + np.array([0, 1e6, 0])))
+        assert one.standardizer.constant == (1, 2)
+        np.testing.assert_array_equal(one.outputs(x), one.outputs(x + np.array([0, 1e6, -3])))
     older = {name: value for name, value in made.standardizer.to_json().items() if name != "constant"}
     assert Standardizer.from_json(older).constant == ()
 
