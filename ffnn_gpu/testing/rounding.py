@@ -48,6 +48,13 @@ class RoundingBackend(Backend):
         if isinstance(array, np.ndarray) and array.dtype.kind == "f":
             array *= 1 + self.unit * self.rng.uniform(-1, 1, array.shape)
 
+    def standardize_backward(self, dxhat: Array, xhat: Array, rstd: Array, axis: int, out: Array) -> Array:
+        """Disturb the mean that is subtracted: its error is in every dx, and stays in their sum."""
+        size = np.abs(dxhat).max(axis=axis, keepdims=True, initial=0) * (rstd if axis == 0 else rstd[:, None])
+        super().standardize_backward(dxhat, xhat, rstd, axis, out)
+        out += self.unit * self.rng.uniform(-1, 1, size.shape) * size
+        return out
+
 
 def _disturbed(name: str) -> Callable[..., Any]:
     """Return the reference's operation of this name, which disturbs what it has written."""

@@ -57,8 +57,12 @@ def test_wrong_formula_within_the_rounding_of_16_bits_is_detected(number):
         false_alarms.gradients(drawn)
 
 
-def test_correct_networks_with_large_rounding_errors_are_accepted():
-    """A loss far below its outputs; a layer norm over nearly equal numbers, whose gradients move by steps."""
-    false_alarms.gradients(false_alarms.draw(1001))
-    for number in (1001, 1929):
-        false_alarms.parity(false_alarms.draw(number))
+# a loss far below its outputs, batch norm over equal rows, softmax of a certain class
+@pytest.mark.parametrize(("seed", "number"), [(0, 1001), (3, 304), (1, 1432)])
+def test_correct_gradient_with_a_large_rounding_error_is_accepted(seed, number):
+    false_alarms.gradients(false_alarms.draw(number, seed=seed))
+
+
+@pytest.mark.parametrize(("seed", "number"), [(0, 1929), (1, 1785)])
+def test_backends_whose_updates_move_apart_by_rounding_are_accepted(seed, number):
+    false_alarms.parity(false_alarms.draw(number, seed=seed))

@@ -71,8 +71,8 @@ def importances_of(model: Model, found: Ensemble, names: Sequence[str] = ()) -> 
 
     with ThreadPoolExecutor(max(1, model.network.backend.runs_at_once)) as threads:
         rises = [*threads.map(rise, range(len(names)))]
-    found = [mean_and_deviation(each) for each in rises]
-    mean, deviation = (tuple(map(float, each)) for each in zip(*found, strict=True))
+    pairs = [mean_and_deviation(each) for each in rises]
+    mean, deviation = (tuple(map(float, each)) for each in zip(*pairs, strict=True))
     return Importances(names, mean, deviation, len(rows))
 
 
