@@ -158,6 +158,13 @@ def test_evaluation_has_the_metrics_of_the_run_or_the_requested_ones():
     assert [*model().evaluate(X, Y, metrics="f1_macro")] == ["f1_macro", "loss"]
 
 
+def test_metrics_use_the_weights_as_they_are_and_not_as_the_networks_type_rounds_them():
+    made, w = model(), np.array([0.1, 0.7, 1e-3, 0.3])
+    right = made.predict(X) == Y
+    found = made.evaluate(X, Y, sample_weight=w)["accuracy"]
+    assert 0 < right.sum() < 4 and found == pytest.approx(np.average(right, weights=w), rel=1e-15)
+
+
 def test_true_and_predicted_have_the_same_form():
     y, prediction = true_and_predicted(model(), X, Y)
     assert y.shape == prediction.shape == (4,) and set(y) == {0, 1}
