@@ -37,7 +37,7 @@ from ffnn_gpu.errors import (
     IncompatibleCheckpointError,
 )
 from ffnn_gpu.nn.layer import Layer
-from ffnn_gpu.nn.network import Network
+from ffnn_gpu.nn.network import Network, uninitialized
 from ffnn_gpu.nn.pack import Member
 from ffnn_gpu.nn.parameters import count_parameters
 
@@ -77,7 +77,7 @@ def load(
 
     Raises:
         CheckpointError: there is no checkpoint. CheckpointCorruptError: it is damaged.
-        ConfigurationError: dtype is unknown, or a number is too large for it.
+        ConfigurationError: dtype is unknown, cannot compute this network, or cannot hold one of its numbers.
         IncompatibleCheckpointError: it has another format version or an unknown layer.
     """
     kinds: tuple[Any, ...] = (layers,) if isinstance(layers, type) else tuple(layers)
@@ -151,11 +151,14 @@ def read(
         present = sum(value.size for value in numbers.values())
         _require_room(decoded, n_in, present if members is None else present // max(len(members), 1))
         number_type, seed = dtype or architecture["dtype"], architecture["seed"]
-        network = Network(n_in, decoded, backend, number_type, seed, members)
+        network = uninitialized(n_in, decoded, backend, number_type, seed, members)
         updates = np.int64(int(state["updates"]))
     except (CheckpointError, BackendUnavailableError, DeviceOutOfMemoryError):
         raise
     except MALFORMED as error:
+        if dtype is not None:
+            read(path, backend, layers)  # raises the error of a file that describes no network in any type
+            raise ConfigurationError(f"{path} cannot be loaded with dtype={dtype!r}: {error}") from error
         raise IncompatibleCheckpointError(
             f"{path} describes no network: {type(error).__name__}: {error}"
         ) from error

@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 from ffnn_gpu.backends import from_environment
 from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.estimators.model_choice import AUTO
 from ffnn_gpu.estimators.settings import (
     FIELDS,
     OF_COLUMNS,
@@ -57,6 +58,9 @@ def given_values(
 ) -> dict[str, Any]:
     """Return the value of each setting that flags, assignments, files or environment give.
 
+    The config.toml of a run holds every setting, and the model that was decided. What has its default value
+    there was not given.
+
     Args:
         flags: strings or values; None for a flag that was not given.
         assignments: "NAME=VALUE", where VALUE is TOML or a bare word.
@@ -69,6 +73,8 @@ def given_values(
     for path in (resumed, file):
         if path is not None:
             values |= checked(read_toml(path), str(path))
+    if values.get("model", AUTO) != AUTO:
+        values = {name: value for name, value in values.items() if value != FIELDS[name].default}
     device, variable = from_environment(environment)
     if device:
         values |= checked({"device": device}, variable, strict=False)

@@ -20,6 +20,7 @@ from ffnn_gpu.arrays.whole_numbers import are_codes
 from ffnn_gpu.data.labels import LabelMap, infer_task
 from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.errors import CheckpointError, ConfigurationError
+from ffnn_gpu.evaluation.evaluate import metric_name
 from ffnn_gpu.evaluation.metrics import Metric, get_metric
 from ffnn_gpu.nn.activations import sigmoid
 from ffnn_gpu.nn.layer import Layer
@@ -173,15 +174,15 @@ class Task:
         Raises:
             ConfigurationError: a metric does not exist or does not fit the task.
         """
-        chosen = ((names,) if isinstance(names, str) else tuple(names)) or DEFAULT_METRICS[self.kind]
-        for name in chosen:
-            get_metric(name)
-            if name not in TASK_METRICS[self.kind]:
+        asked = ((names,) if isinstance(names, str) else tuple(names)) or DEFAULT_METRICS[self.kind]
+        chosen = [get_metric(name) for name in asked]
+        for name, metric in zip(asked, chosen, strict=True):
+            if metric_name(metric) not in TASK_METRICS[self.kind]:
                 raise ConfigurationError(
                     f"metric {name!r} does not fit a {self.kind} task; "
                     f"choose from {', '.join(TASK_METRICS[self.kind])}"
                 )
-        return [_in_units(get_metric(name), self) for name in chosen]
+        return [_in_units(metric, self) for metric in chosen]
 
     def to_json(self) -> dict[str, Any]:
         """Return an object for `json.dumps`."""

@@ -47,6 +47,12 @@ def permutation_importance(
     return found
 
 
+def mean_and_deviation(rises: HostArray) -> tuple[HostArray, HostArray]:
+    """Return the mean and the standard deviation over the last axis, also of numbers near 1e300."""
+    unit = np.ldexp(1.0, np.frexp(np.abs(rises).max(initial=0))[1] - 1)
+    return rises.mean(axis=-1), (rises / unit).std(axis=-1) * unit
+
+
 def _require_places(x: HostArray, columns: Sequence[Sequence[int]]) -> None:
     if x.ndim != 2 or len(x) < 2:
         raise DataError(f"x has shape {x.shape}; a column is shuffled among at least two rows")

@@ -76,27 +76,33 @@ def confusion_matrix(y: ArrayLike, prediction: ArrayLike, sample_weight: Weights
 
 
 @underflow_is_zero
+@np.errstate(over="ignore")
 def mse(y: ArrayLike, prediction: ArrayLike, sample_weight: Weights = None) -> float:
-    """(1/n) Σ (y − ŷ)²,  mean over all elements."""
+    """(1/n) Σ (y − ŷ)²,  mean over all elements; infinite if float64 cannot hold it."""
     y, prediction = _numbers(y, prediction)
     return float(np.mean(_mean((y - prediction) ** 2, sample_weight)))
 
 
 @underflow_is_zero
+@np.errstate(over="ignore")
 def rmse(y: ArrayLike, prediction: ArrayLike, sample_weight: Weights = None) -> float:
     """√( (1/n) Σ (y − ŷ)² )  of each output, then the mean over the outputs."""
     y, prediction = _numbers(y, prediction)
-    return float(np.mean(np.sqrt(_mean((y - prediction) ** 2, sample_weight))))
+    error, unit = _in_units_of(y - prediction)
+    return float(np.mean(np.sqrt(_mean(error**2, sample_weight)) * unit))
 
 
 @underflow_is_zero
+@np.errstate(over="ignore")
 def mae(y: ArrayLike, prediction: ArrayLike, sample_weight: Weights = None) -> float:
     """(1/n) Σ |y − ŷ|,  mean over all elements."""
     y, prediction = _numbers(y, prediction)
-    return float(np.mean(_mean(np.abs(y - prediction), sample_weight)))
+    error, unit = _in_units_of(np.abs(y - prediction))
+    return float(np.mean(_mean(error, sample_weight) * unit))
 
 
 @underflow_is_zero
+@np.errstate(over="ignore")
 def r2(y: ArrayLike, prediction: ArrayLike, sample_weight: Weights = None) -> float:
     """1 − Σ (y − ŷ)² / Σ (y − ȳ)²  of each output, then the mean over the outputs.
 
@@ -105,6 +111,8 @@ def r2(y: ArrayLike, prediction: ArrayLike, sample_weight: Weights = None) -> fl
     y, prediction = _numbers(y, prediction)
     if len(y) < 2:
         return float("nan")
+    y, unit = _in_units_of(y)
+    prediction = prediction / unit
     residual = _mean((y - prediction) ** 2, sample_weight)
     total = _mean((y - _mean(y, sample_weight)) ** 2, sample_weight)
     counted = y if sample_weight is None else y[np.asarray(sample_weight) > 0]
@@ -219,6 +227,7 @@ METRICS: dict[str, Metric] = {
     "recall_macro": recall_macro, "f1_macro": f1_macro, "mse": mse, "rmse": rmse, "mae": mae, "r2": r2,
     "top_k_accuracy": top_k_accuracy, "roc_auc": roc_auc, "log_loss": log_loss,
 }  # fmt: skip
+SHORT_NAMES = {"auc": "roc_auc"}  # names that are accepted too
 # The others read predicted labels or values.
 READ_SCORES = frozenset({"top_k_accuracy", "roc_auc", "log_loss"})
 LOWER_IS_BETTER = frozenset({"mse", "rmse", "mae", "log_loss"})  # of the others, a higher value is better
@@ -228,7 +237,13 @@ def get_metric(name_or_callable: str | Metric) -> Metric:
     """Return the metric of this name, or the callable itself. Raises ConfigurationError."""
     if callable(name_or_callable):
         return name_or_callable
-    return look_up("metric", name_or_callable, METRICS, "metrics.accuracy")
+    known = METRICS | {short: METRICS[name] for short, name in SHORT_NAMES.items()}
+    return look_up("metric", name_or_callable, known, "metrics.accuracy")
+
+
+def full_name(name: str) -> str:
+    """Return the name of the metric that is called so: roc_auc for "AUC". Raises ConfigurationError."""
+    return get_metric(name).__name__
 
 
 def get_metrics(metrics: Metrics) -> tuple[Metric, ...]:
@@ -299,6 +314,17 @@ def _class_counts(y: ArrayLike, prediction: ArrayLike, sample_weight: Weights) -
 def _ratio(part: HostArray, whole: HostArray) -> HostArray:
     """Return part / whole, 0 where whole is 0."""
     return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
+
+
+def _in_units_of(values: HostArray) -> tuple[HostArray, Any]:
+    """Return (values / unit, unit) with a power of 2 for each output, so that no sum of squares overflows.
+
+    A division by a power of 2 rounds nothing.
+    """
+    largest = np.abs(values).max(axis=0)
+    _, exponent = np.frexp(np.where(np.isfinite(largest), largest, 0.0))
+    unit = np.ldexp(1.0, np.maximum(exponent - 1, -1000))
+    return values / unit, unit
 
 
 def _mean(values: HostArray, sample_weight: Weights) -> Any:

@@ -4,7 +4,10 @@ network, prediction                     the stack of layers, its predictions
 pack                                    the members of a pack of networks, trained as one
 layer, layers/                          the contract of a layer, and the layers
 parameters, workspace                   θ and ∇θ as one vector each; scratch memory of one pass
-activations, initializers               φ with its derivative; initial values of θ
+needed_buffers                          which scratch arrays a pass needs
+activations, initializers               φ with its derivative; initial values of a matrix
+initial_values                          initial values of θ and the running statistics
+summary                                 the table of layers, parameters and FLOPs
 data_dependent                          initial values that suit rows of the training set
 rates, schedules                        factors per parameter; numbers as functions of the step
 losses/                                 losses with their gradients, and the targets they accept

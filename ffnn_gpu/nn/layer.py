@@ -16,14 +16,16 @@ To add a layer: define a frozen dataclass that derives from `Layer` in a new fil
 `forward`, `backward` and the shapes it needs. Test it by `check_gradients` of ffnn_gpu.testing.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array
+from ffnn_gpu.arrays.precision import eps
 from ffnn_gpu.backends import Backend
+from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.parameters import Shapes, Views
 from ffnn_gpu.nn.workspace import Buffers
 
@@ -114,3 +116,19 @@ def all_layers(layers: Iterable[Layer]) -> Iterator[Layer]:
     for layer in layers:
         yield layer
         yield from all_layers(getattr(layer, "layers", ()))
+
+
+def levels_of(layers: Sequence[Layer], n_in: int, dtype: np.dtype) -> tuple[int, ...]:
+    """Return the numbers of categories in the last columns of x. Raises ConfigurationError."""
+    levels: tuple[int, ...] = layers[0].code_levels if layers else ()
+    for k, layer in enumerate(layers):
+        if k and layer.code_levels:
+            raise ConfigurationError(f"layer {k} is {layer!r}; it reads codes of x, so it must be layer 0")
+    exact = int(2 / eps(dtype))
+    for column, n in enumerate(levels, n_in - len(levels)):
+        if n > exact:
+            raise ConfigurationError(
+                f"column {column} of x has {n} categories; {dtype} stores whole numbers exactly up to "
+                f"{exact}. Use a wider dtype"
+            )
+    return levels

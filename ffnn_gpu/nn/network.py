@@ -8,14 +8,16 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.arrays.boundary import rows_of
-from ffnn_gpu.arrays.precision import eps, is_floating, underflow_is_zero
+from ffnn_gpu.arrays.precision import is_floating, underflow_is_zero
 from ffnn_gpu.arrays.rows import Rows, blocks
 from ffnn_gpu.backends import Backend, get_backend
 from ffnn_gpu.backends.reference.members import Members, stacked
 from ffnn_gpu.checks import renamed, require_positive_int, seed_number
-from ffnn_gpu.errors import ConfigurationError, DataError, IncompatibleCheckpointError, ShapeError
+from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 from ffnn_gpu.nn import prediction
-from ffnn_gpu.nn.layer import Layer
+from ffnn_gpu.nn.initial_values import initialize
+from ffnn_gpu.nn.layer import Layer, levels_of
+from ffnn_gpu.nn.needed_buffers import needed
 from ffnn_gpu.nn.pack import (
     Member,
     chosen_members,
@@ -27,7 +29,9 @@ from ffnn_gpu.nn.pack import (
     whole,
     with_rate,
 )
-from ffnn_gpu.nn.parameters import Parameters, Shapes, count_parameters, leaves
+from ffnn_gpu.nn.parameters import Parameters, Shapes
+from ffnn_gpu.nn.rates import declared_rates, mark_outputs
+from ffnn_gpu.nn.summary import summary
 from ffnn_gpu.nn.workspace import RandomStream, Workspace
 
 
@@ -55,6 +59,20 @@ class Network:
         seed: int = 0,
         members: int | Iterable[Member] | None = None,
     ) -> None:
+        self._build(n_in, layers, device, dtype, seed, members)
+        seeds = [self.seed] if self.members is None else [member.seed for member in self.members]
+        initialize(self.params, self._with_widths(), seeds)
+
+    def _build(
+        self,
+        n_in: int,
+        layers: Sequence[Layer],
+        device: str | Backend,
+        dtype: Any,
+        seed: int,
+        members: int | Iterable[Member] | None,
+    ) -> None:
+        """Do everything but initialize the parameters, which are 0."""
         require_positive_int("n_in", n_in)
         if isinstance(layers, Layer):
             raise ConfigurationError(f"layers is a list: Network({n_in}, [{layers!r}])")
@@ -67,14 +85,14 @@ class Network:
         self.members = members_of(members, self.seed)
         if self.members is not None:
             require_packable(self.layers, self.compute_dtype, self.members)
-        self.levels = _levels(self.layers, self.n_in, self.compute_dtype)
+        self.levels = levels_of(self.layers, self.n_in, self.compute_dtype)
         self.widths = [self.n_in]
         for layer in self.layers:
             self.widths.append(layer.output_width(self.widths[-1]))
         state_shapes = [layer.state_shapes(I) for layer, I in self._with_widths()]
         shapes = self._parameter_shapes()
-        rates = _rates(self.layers, shapes)
-        _mark_outputs(self.layers, rates)
+        rates = declared_rates(self.layers, shapes)
+        mark_outputs(self.layers, rates)
         factors = None if self.members is None else [(m.lr_factor, m.decay_factor) for m in self.members]
         self.params = Parameters(self.backend, shapes, state_shapes, self.compute_dtype, rates, factors)
         for layer in self.layers:
@@ -82,7 +100,6 @@ class Network:
                 self.params.factor(schedule)  # a recorded step must not make it
         self._threads = threading.local()
         self.dtype = self.params.dtype
-        self._initialize()
 
     # ------------------------------------------------------------------ one pass
 
@@ -99,7 +116,7 @@ class Network:
 
         def shapes_of(rows: int) -> tuple[list[Shapes], int]:
             shapes = [layer.buffer_shapes(rows, I) for layer, I in self._with_widths()]
-            return _needed(shapes, self._parameter_shapes(), training, input_gradient)[0], self.widths[-1]
+            return needed(shapes, self._parameter_shapes(), training, input_gradient)[0], self.widths[-1]
 
         seeds = seeds_of(self.members, self.seed if seed is None else seed_number(seed), seed is None)
         factors = None if self.members is None else tuple(m.dropout_factor for m in self.members)
@@ -236,8 +253,15 @@ class Network:
     @renamed(backend="device")
     def to(self, device: str | Backend) -> "Network":
         """Return a copy of this network, with its parameter values, on another device."""
-        _, (n_in, layers, _, *rest) = self.__reduce__()
-        return _rebuild(n_in, layers, device, *rest)
+        return self.copied(device, self.compute_dtype.name)
+
+    def copied(self, device: str | Backend, dtype: str) -> "Network":
+        """Return a copy of this network on another device that computes in another type."""
+        twin = uninitialized(self.n_in, self.layers, device, dtype, self.seed, self.members)
+        arrays = self.params.to_host().items()
+        twin.params.assign({name: value.astype(twin.dtype, copy=False) for name, value in arrays})
+        twin.backend.write(twin.params.step, 0, int(self.params.step[0]))
+        return twin
 
     def computed_by(self, operations: Any, params: Parameters | None = None) -> "Network":
         """Return a network with the same layers that computes with other operations.
@@ -276,21 +300,9 @@ class Network:
 
         Of a pack, it is the table of one member.
         """
-        counts = [count_parameters(shapes) for shapes in self._parameter_shapes()]
         flops = [layer.flops(I) for layer, I in self._with_widths()]
-        names, widths = [*map(repr, self.layers), "total"], [*self.widths[1:], self.widths[-1]]
-        numbers = zip([*counts, sum(counts)], [*flops, sum(flops)], strict=True)
-        rows = [("layer", "output", "parameters", "FLOPs/row", "bytes")] + [
-            (name, str(width), f"{n:,}", f"{work:,}", f"{n * self.dtype.itemsize:,}")
-            for name, width, (n, work) in zip(names, widths, numbers, strict=True)
-        ]
-        first, *rest = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join([name.ljust(first), *(cell.rjust(w) for cell, w in zip(cells, rest, strict=True))])
-            for name, *cells in rows
-        ]
-        rule = "-" * len(lines[0])
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+        sizes = zip(self.layers, self.widths[1:], self._parameter_shapes(), flops, strict=True)
+        return summary([*sizes], self.widths[-1], self.dtype.itemsize)
 
     # ------------------------------------------------------------------ inside
 
@@ -321,97 +333,24 @@ class Network:
     def _parameter_shapes(self) -> list[Shapes]:
         return [layer.parameter_shapes(I) for layer, I in self._with_widths()]
 
-    def _initialize(self) -> None:
-        if self.members is None:
-            values = self._initial_values(self.seed)
-        else:
-            each = [self._initial_values(member.seed) for member in self.members]
-            values = {name: np.stack([own[name] for own in each]) for name in each[0]}
-        try:
-            self.params.assign({name: value.astype(self.dtype) for name, value in values.items()})
-        except IncompatibleCheckpointError as error:
-            raise ConfigurationError(
-                f"initial_values of a layer do not match its parameter_shapes: {error}"
-            ) from error
 
-    def _initial_values(self, seed: int) -> dict[str, Any]:
-        # a seed for each layer: its start does not depend on the others
-        seeds = np.random.SeedSequence(seed).spawn(len(self.layers))
-        values = [
-            layer.initial_values(np.random.default_rng(seed), I)
-            for seed, (layer, I) in zip(seeds, self._with_widths(), strict=True)
-        ]
-        return dict(leaves(values))
-
-
-def _levels(layers: Sequence[Layer], n_in: int, dtype: np.dtype) -> tuple[int, ...]:
-    """Return the numbers of categories in the last columns of x. Raises ConfigurationError."""
-    levels: tuple[int, ...] = layers[0].code_levels if layers else ()
-    for k, layer in enumerate(layers):
-        if k and layer.code_levels:
-            raise ConfigurationError(f"layer {k} is {layer!r}; it reads codes of x, so it must be layer 0")
-    exact = int(2 / eps(dtype))
-    for column, n in enumerate(levels, n_in - len(levels)):
-        if n > exact:
-            raise ConfigurationError(
-                f"column {column} of x has {n} categories; {dtype} stores whole numbers exactly up to "
-                f"{exact}. Use a wider dtype"
-            )
-    return levels
-
-
-def _rates(layers: Iterable[Any], shapes: list[Shapes]) -> list[dict[str, Any]]:
-    """Return the rates of the layers and of those inside them, where their shapes name these."""
-    return [
-        layer.rates() | ({"layers": _rates(layer.layers, shape["layers"])} if "layers" in shape else {})
-        for layer, shape in zip(layers, shapes, strict=True)
-    ]
-
-
-def _mark_outputs(layers: Sequence[Any], rates: list[dict[str, Any]]) -> bool:
-    """Set `output` in the rate of the last matrix of these layers; return whether they have one.
-
-    Of layers side by side, each has a last matrix.
-    """
-    for layer, own in reversed([*zip(layers, rates, strict=True)]):
-        inside, matrices = own.get("layers", []), [k for k in own if k != "layers" and own[k].matrix]
-        if layer.side_by_side:
-            found = [_mark_outputs([each], [rate]) for each, rate in zip(layer.layers, inside, strict=True)]
-        else:
-            found = [_mark_outputs(layer.layers, inside)] if inside else []
-        if not any(found) and matrices:
-            own[matrices[-1]] = own[matrices[-1]]._replace(output=True)
-        if any(found) or matrices:
-            return True
-    return False
+def uninitialized(
+    n_in: int,
+    layers: Sequence[Layer],
+    device: str | Backend,
+    dtype: Any,
+    seed: int,
+    members: int | Iterable[Member] | None = None,
+) -> Network:
+    """Return a network whose parameters are 0, for a caller that overwrites them."""
+    network = Network.__new__(Network)
+    network._build(n_in, layers, device, dtype, seed, members)
+    return network
 
 
 def _rebuild(*parts: Any) -> Network:
     *arguments, arrays, step = parts
-    network = Network(*arguments)
+    network = uninitialized(*arguments)
     network.params.assign(arrays)
     network.backend.write(network.params.step, 0, step)
     return network
-
-
-def _needed(
-    shapes: list[Shapes], parameters: list[Shapes], training: bool, reads_dx: bool
-) -> tuple[list[Shapes], bool]:
-    """Return (shapes of the buffers that a pass needs, else None; whether one of the layers learns)."""
-    needed: list[Shapes] = []
-    for layer, learnt in zip(shapes, parameters, strict=True):
-        kept: dict[str, Any] = {}
-        learns = any(name != "layers" for name in learnt)
-        for name, shape in layer.items():
-            if name == "layers" and isinstance(shape, tuple):  # they lie side by side, and all read x
-                each = [
-                    _needed([s], [p], training, reads_dx) for s, p in zip(shape, learnt[name], strict=True)
-                ]
-                kept[name], learns = [buffers for (buffers,), _ in each], any(learns for _, learns in each)
-            elif name == "layers":
-                kept[name], learns = _needed(shape, learnt[name], training, reads_dx)
-            else:
-                kept[name] = shape if name == "a" or (training and (name != "dx" or reads_dx)) else None
-        needed.append(kept)
-        reads_dx = reads_dx or learns
-    return needed, reads_dx

@@ -8,7 +8,7 @@ its own.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ffnn_gpu.checks import is_number
 from ffnn_gpu.errors import ConfigurationError
@@ -115,3 +115,30 @@ def joined(first: Group, second: Group) -> Group | None:
     if first.stop != second.start or first.lr != second.lr or not (decay or not second.n_decayed):
         return None
     return first._replace(stop=second.stop, n_decayed=first.n_decayed + second.n_decayed)
+
+
+def declared_rates(layers: Iterable[Any], shapes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rates of the layers and of those inside them, where their shapes name these."""
+    return [
+        layer.rates()
+        | ({"layers": declared_rates(layer.layers, shape["layers"])} if "layers" in shape else {})
+        for layer, shape in zip(layers, shapes, strict=True)
+    ]
+
+
+def mark_outputs(layers: Sequence[Any], rates: list[dict[str, Any]]) -> bool:
+    """Set `output` in the rate of the last matrix of these layers; return whether they have one.
+
+    Of layers side by side, each has a last matrix.
+    """
+    for layer, own in reversed([*zip(layers, rates, strict=True)]):
+        inside, matrices = own.get("layers", []), [k for k in own if k != "layers" and own[k].matrix]
+        if layer.side_by_side:
+            found = [mark_outputs([each], [rate]) for each, rate in zip(layer.layers, inside, strict=True)]
+        else:
+            found = [mark_outputs(layer.layers, inside)] if inside else []
+        if not any(found) and matrices:
+            own[matrices[-1]] = own[matrices[-1]]._replace(output=True)
+        if any(found) or matrices:
+            return True
+    return False

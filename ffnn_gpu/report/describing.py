@@ -58,9 +58,11 @@ def _target(record: Record) -> str:
 
 
 def _rows(record: Record) -> dict[str, int]:
-    if record.split is not None:
-        return record.split.counts()
-    return dict(record.result.get("rows", {}))
+    """Return the number of rows of each part. An ensemble has no validation rows, because it has folds."""
+    counts = dict(record.result.get("rows", {})) if record.split is None else record.split.counts()
+    if "ensemble" in record.result and not counts.get("validation"):
+        counts.pop("validation", None)
+    return counts
 
 
 def _tested(record: Record, omitted: list[Omission]) -> Tested | None:

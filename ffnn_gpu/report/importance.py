@@ -12,7 +12,7 @@ from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.split import Part, part_of
 from ffnn_gpu.estimators.tabular.criterion import Objective, predictions_of
 from ffnn_gpu.estimators.task import DEFAULT_METRICS
-from ffnn_gpu.evaluation.importance import permutation_importance
+from ffnn_gpu.evaluation.importance import mean_and_deviation, permutation_importance
 from ffnn_gpu.evaluation.metrics import LOWER_IS_BETTER, METRICS, READ_SCORES
 from ffnn_gpu.report.findings import ColumnImportance, Importance
 from ffnn_gpu.report.worst import column_names
@@ -46,7 +46,8 @@ def importance_of(model: Model, test: Part, result: Mapping[str, Any]) -> Import
     )
     name = metric_of(model, some, result)
     found = permutation_importance(error_of(model, some, name), x, [each.places for each in columns], repeats)
-    rows = zip(columns, found.mean(axis=1).tolist(), found.std(axis=1).tolist(), strict=True)
+    means, deviations = mean_and_deviation(found)
+    rows = zip(columns, means.tolist(), deviations.tolist(), strict=True)
     importances = [ColumnImportance(column.name, mean, deviation) for column, mean, deviation in rows]
     importances.sort(key=lambda column: -column.mean)
     return Importance(name, most, repeats, tuple(importances))

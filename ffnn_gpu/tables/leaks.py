@@ -81,9 +81,15 @@ def removed_error(x: HostArray, y: HostArray) -> float:
 
 
 def _codes(y: HostArray) -> tuple[HostArray, bool]:
-    """Return targets as codes of classes or as numbers, and whether they are classes."""
+    """Return targets as codes of classes or as numbers, and whether they are classes.
+
+    Numbers are divided by a power of 2, so that the largest is about 1 and its square cannot overflow.
+    """
     is_class = y.dtype.kind != "f" and (y.dtype.kind in "Ub" or are_classes(y))
-    return (np.unique(y, return_inverse=True)[1] if is_class else np.asarray(y, np.float64)), is_class
+    if is_class:
+        return np.unique(y, return_inverse=True)[1], True
+    numbers = np.asarray(y, np.float64)
+    return np.ldexp(numbers, -np.frexp(np.abs(numbers).max(initial=0))[1]), False
 
 
 def _removed(x: HostArray, codes: HostArray, is_class: bool) -> float:

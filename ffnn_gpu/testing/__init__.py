@@ -3,7 +3,8 @@
 from ffnn_gpu.testing import assert_parity, check_gradients
 """
 
-from ffnn_gpu.testing.assertions import assert_parity, check_gradients
+from ffnn_gpu.testing.assertions import check_gradients
+from ffnn_gpu.testing.parity import assert_parity
 from ffnn_gpu.testing.tolerances import assert_close, assert_no_worse, tolerance
 
 __all__ = ["assert_close", "assert_no_worse", "assert_parity", "check_gradients", "tolerance"]

@@ -1,7 +1,7 @@
 """Bounds on all tensors of a pass and of an update: the scale of each tensor's error."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,14 +85,19 @@ class Updates:
     steps: int
     master_eps: float
 
-    def compared(self, there: Numbers, got: Numbers, bounds: Bounds, what: str) -> Iterator[Difference]:
-        """Yield the difference of each number on another backend, whose first pass is `got`."""
-        scales, relative = self._scales(got, bounds), self.steps * bounds.relative
+    def compared(
+        self, there: Numbers, got: Numbers, bounds: Bounds, later: Sequence[Mapping[str, float]], what: str
+    ) -> Iterator[Difference]:
+        """Yield the difference of each number on another backend, whose first pass is `got`.
+
+        later: how far rounding moves each tensor of the pass of each later update; () for 0.
+        """
+        scales, relative = self._scales(got, bounds, later), self.steps * bounds.relative
         for name, value in there.items():
             title = what.format(name)
             yield difference(value, self.after[name], relative, title, scales[name], bounds.dtype)
 
-    def _scales(self, got: Numbers, bounds: Bounds) -> Numbers:
+    def _scales(self, got: Numbers, bounds: Bounds, later: Sequence[Mapping[str, float]]) -> Numbers:
         """Return the scale of the error of each number after an update.
 
         A parameter's scale is the sum of:
@@ -105,7 +110,7 @@ class Updates:
         """
         lr, linear, loose = self.optimizer.lr, isinstance(self.optimizer, SGD), dict[str, HostArray]()
         relative = bounds.relative
-        for name, scale in self._of_gradients(got, bounds).items():
+        for name, scale in self._of_gradients(got, bounds, later).items():
             g = np.abs(self.want[GRADIENT + name])
             loose[name] = np.asarray(
                 lr * scale if linear else lr * scale / np.maximum(g, scale * relative / 2)
@@ -117,17 +122,19 @@ class Updates:
             found[name] = stored + loose[name] if name in loose else np.asarray(size + most)
         return found
 
-    def _of_gradients(self, got: Numbers, bounds: Bounds) -> dict[str, float]:
+    def _of_gradients(
+        self, got: Numbers, bounds: Bounds, later: Sequence[Mapping[str, float]]
+    ) -> dict[str, float]:
         """Return the scale of the gradient of each parameter, averaged over the updates.
 
-        With room for rounding, the first gradient differs as the passes do, and the others by that room. Why
-        not by that room in all: a wrong update of a gradient that cancels would not be detected.
+        With room for rounding, the first gradient differs as the passes do, and each later one by its own
+        room. Why not by that room in all: a wrong update of a gradient that cancels would not be detected.
         """
         scales, found = _scales(self.want, np.dtype(np.float32)), {}
         for name in self.after:
             if (key := GRADIENT + name) not in self.want:
                 continue
             first = float(np.abs(got[key] - self.want[key]).max(initial=0)) if bounds.room else 0.0
-            room = first + (self.steps - 1) * ROOM * bounds.room.get(key, 0.0)
+            room = first + ROOM * sum(each[key] for each in later)
             found[name] = scales[key] + room / (self.steps * bounds.relative)
         return found

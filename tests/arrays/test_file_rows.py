@@ -66,6 +66,7 @@ def test_rows_of_several_files_equal_the_rows_of_the_array(tmp_path, rows):
     np.testing.assert_array_equal(found[rows], expected)
     assert found[rows].dtype == X.dtype and found.shape == X.shape and len(found) == 60 and found.ndim == 2
     np.testing.assert_array_equal(np.asarray(found), X)
+    np.testing.assert_array_equal(found.columns(1, 3)[rows], expected[..., 1:3])
 
 
 @pytest.mark.parametrize("rows", [[60], [-61], 60, [3, 100]])

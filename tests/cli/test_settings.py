@@ -6,8 +6,18 @@ import tomllib
 
 import pytest
 
-from ffnn_gpu.cli.settings import FIELDS, TrainConfig, differences, help_of, read_toml, resolve, write_toml
+from ffnn_gpu.cli.settings import (
+    FIELDS,
+    TrainConfig,
+    differences,
+    given_values,
+    help_of,
+    read_toml,
+    resolve,
+    write_toml,
+)
 from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.estimators.model_choice import decided
 
 
 def resolved(flags=None, **sources):
@@ -34,6 +44,16 @@ def test_later_source_of_a_setting_takes_precedence(tmp_path):
     }
     found = resolved({"epochs": "5", "lr": None}, **sources)
     assert (found.epochs, found.seed, found.device, found.lr, found.dropout) == (5, 4, "numpy", 2.0, 0.5)
+
+
+@pytest.mark.parametrize(("epochs", "model"), [(30, "tabular"), (3, "mlp")])
+def test_settings_that_a_run_left_at_their_default_do_not_decide_the_model_again(tmp_path, epochs, model):
+    run = tmp_path / "config.toml"
+    write_toml(TrainConfig(data="t.csv", model="mlp", epochs=epochs), run)
+    given = given_values({}, ["model=auto"], run, environment={})
+    assert decided(TrainConfig(**given), given, True).model == model
+    written = given_values({}, file=toml(tmp_path, 'data = "t.csv"\nepochs = 30'), environment={})
+    assert decided(TrainConfig(**written), written, True).model == "mlp"
 
 
 def test_flag_for_the_device_takes_precedence_over_the_environment():

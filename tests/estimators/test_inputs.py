@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from ffnn_gpu.arrays import rows as rows_module
 from ffnn_gpu.cli import result
 from ffnn_gpu.cli.commands import main
 from ffnn_gpu.data.standardizer import Standardizer
@@ -15,6 +16,7 @@ from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.estimators.train_table import train_table
 from ffnn_gpu.nn.layers import Dense
 from ffnn_gpu.nn.network import Network
+from ffnn_gpu.tables.rows import TableRows
 from ffnn_gpu.tables.sources import read_table
 
 pd = pytest.importorskip("pandas")
@@ -59,8 +61,9 @@ def run(*arguments):
     return found.output
 
 
-def test_outputs_do_not_depend_on_the_order_of_named_columns(saved):
+def test_outputs_do_not_depend_on_the_order_of_named_columns(saved, monkeypatch):
     model, _ = saved
+    monkeypatch.setattr(rows_module, "BLOCK_ELEMENTS", 100)  # several blocks of rows
     want, scores = model.outputs(X), model.evaluate(X, Y)
     assert not any((model.outputs(X[:, order]) == want).all() for order in ORDERS)  # else nothing is shown
     for order in ORDERS:
@@ -84,6 +87,10 @@ def test_commands_find_the_columns_of_a_text_file_in_any_order(saved, tmp_path, 
     table = read_table(str(tmp_path / "rows.csv"), known=model.feature_names)
     assert table.names == tuple(columns)
     np.testing.assert_array_equal(model.outputs(table), model.outputs(X))
+    some = np.array([59, 7, 30, 7])
+    np.testing.assert_array_equal(
+        model.features(TableRows(table, some, 4, skip=(2,))), model.features(X)[some]
+    )
     found = json.loads(run("evaluate", path, tmp_path / "rows.csv", "--json"))
     want = model.evaluate(X, Y) | {"rows": 60}
     assert found == pytest.approx(want, rel=1e-12)

@@ -106,14 +106,14 @@ def test_header_with_some_of_the_columns_is_refused(names):
         model().predict(np.ones((2, 4)), "aabc")
 
 
-def test_constant_column_contributes_nothing_whatever_its_value(tmp_path):
-    x = np.column_stack([X[:, 0], np.full(4, 7.0), X[:, 2]])
+def test_constant_columns_contribute_nothing_whatever_their_values(tmp_path):
+    x = np.column_stack([X[:, 0], np.full(4, 7.0), np.full(4, 5.0)])
     made = model()
     made = Model(made.network, made.task, Standardizer.fit(x))
     made.save(tmp_path / "x")
     for one in (made, Model.load(tmp_path / "x", "numpy")):
-        assert one.standardizer.constant == (1,)
-        np.testing.assert_array_equal(one.outputs(x), one.outputs(x + np.array([0, 1e6, 0])))
+        assert one.standardizer.constant == (1, 2)
+        np.testing.assert_array_equal(one.outputs(x), one.outputs(x + np.array([0, 1e6, -3])))
     older = {name: value for name, value in made.standardizer.to_json().items() if name != "constant"}
     assert Standardizer.from_json(older).constant == ()
 
@@ -156,6 +156,13 @@ def test_evaluation_has_the_metrics_of_the_run_or_the_requested_ones():
     assert [*model(metrics=("roc_auc", "accuracy")).evaluate(X, Y)] == ["roc_auc", "accuracy", "loss"]
     assert [*model().evaluate(X, Y, metrics=["f1_macro"])] == ["f1_macro", "loss"]
     assert [*model().evaluate(X, Y, metrics="f1_macro")] == ["f1_macro", "loss"]
+
+
+def test_metrics_use_the_weights_as_they_are_and_not_as_the_networks_type_rounds_them():
+    made, w = model(), np.array([0.1, 0.7, 1e-3, 0.3])
+    right = made.predict(X) == Y
+    found = made.evaluate(X, Y, sample_weight=w)["accuracy"]
+    assert 0 < right.sum() < 4 and found == pytest.approx(np.average(right, weights=w), rel=1e-15)
 
 
 def test_true_and_predicted_have_the_same_form():

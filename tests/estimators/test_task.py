@@ -117,6 +117,13 @@ def test_metrics_of_a_regression_are_in_the_targets_units():
     assert rmse(task.encode(PRICES), task.encode(PRICES + 7)) == pytest.approx(7)
 
 
+def test_metrics_are_found_by_short_names_and_in_any_case():
+    task = Task.of(YES_NO)
+    assert task.metrics(["AUC", "Accuracy"]) == [METRICS["roc_auc"], METRICS["accuracy"]]
+    with pytest.raises(ConfigurationError, match="metric 'auc' does not fit a regression task; choose from"):
+        Task.of(PRICES).metrics("auc")
+
+
 @pytest.mark.parametrize(
     ("y", "kind", "loss", "complaint"),
     [

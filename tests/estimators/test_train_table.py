@@ -144,3 +144,16 @@ def test_a_cell_like_an_option_is_quoted_as_it_stands():
     frame = FRAME.astype({"x": object}).replace({"x": {FRAME.x[1]: "--drop"}})
     with pytest.raises(DataError, match="row 1 holds '--drop'"):
         ffnn_gpu.train_table(frame, "label", verbose=0)
+
+
+def test_predictions_and_errors_of_huge_targets_differ_by_their_unit_alone():
+    x, y, unit = RNG.normal(size=N), RNG.normal(size=N), 2.0**996  # 10³⁰⁰
+    settings = SETTINGS | {"weight": None}
+    small, large = (
+        ffnn_gpu.train_table(pd.DataFrame({"x": x, "y": factor * y}), "y", verbose=0, **settings)
+        for factor in (1.0, unit)
+    )
+    rows = pd.DataFrame({"x": x})
+    np.testing.assert_array_equal(large.model.predict(rows), unit * small.model.predict(rows))
+    for name, factor in {"rmse": unit, "mae": unit, "r2": 1.0, "loss": 1.0}.items():
+        assert large.test[name] == pytest.approx(factor * small.test[name], rel=1e-12)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.errors import ConfigurationError, DataError
-from ffnn_gpu.evaluation.importance import permutation_importance
+from ffnn_gpu.evaluation.importance import mean_and_deviation, permutation_importance
 from ffnn_gpu.nn.layers import Dense
 from ffnn_gpu.nn.network import Network
 
@@ -21,6 +21,14 @@ def test_importance_of_a_linear_model_is_twice_the_variance_that_it_uses():
     """E (w x_π − w x)² = 2 w² var x over all permutations π."""
     found = permutation_importance(error, X, [(0,), (1,), (2,)], repeats=600)
     np.testing.assert_allclose(found.mean(axis=1), 2 * W**2 * X.var(axis=0), rtol=0.02)
+
+
+def test_mean_and_deviation_of_huge_numbers_differ_by_their_unit_alone():
+    rises = X.T
+    for unit in (1.0, 2.0**1000, 2.0**-1000):
+        mean, deviation = mean_and_deviation(unit * rises)
+        np.testing.assert_array_equal(mean / unit, rises.mean(axis=1))
+        np.testing.assert_allclose(deviation / unit, rises.std(axis=1), rtol=1e-12)
 
 
 def test_unused_column_has_importance_zero_and_x_is_unchanged():

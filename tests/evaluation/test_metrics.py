@@ -208,6 +208,20 @@ def test_value_metrics_example_worked_by_hand():
     )
 
 
+@pytest.mark.parametrize("unit", [2.0**1000, 2.0**-900])
+@pytest.mark.parametrize("shape", [(50,), (50, 2)])
+def test_value_metrics_of_huge_and_tiny_numbers_differ_by_their_unit_alone(unit, shape):
+    y, noise = np.random.default_rng(1).normal(size=(2, *shape))
+    w = np.random.default_rng(2).uniform(size=50)
+    for name, factor in {"rmse": unit, "mae": unit, "r2": 1.0}.items():
+        plain = METRICS[name](y, y + 0.3 * noise, w)
+        assert METRICS[name](unit * y, unit * (y + 0.3 * noise), w) == factor * plain != 0
+    if len(shape) > 1:  # each output has its own unit
+        mixed = np.array([unit, 1.0])
+        assert r2(mixed * y, mixed * (y + 0.3 * noise)) == r2(y, y + 0.3 * noise)
+    assert METRICS["mse"](unit * y, unit * (y + noise)) == (np.inf if unit > 1 else 0)
+
+
 def test_score_metrics_example_worked_by_hand():
     assert roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]) == 0.75  # 1 of 4 pairs is in the wrong order
     assert roc_auc(["no", "yes", "yes"], [0.5, 0.5, 0.7]) == 0.75  # one tie counts as half
@@ -339,6 +353,7 @@ def test_error_of_a_metric_contains_the_numbers(call, error, message):
 
 def test_metric_is_found_by_name_or_is_a_callable():
     assert get_metric("f1_macro") is METRICS["f1_macro"] and get_metric(max) is max
+    assert get_metric("auc") is get_metric(" AUC") is roc_auc
     assert (
         all(function.__name__ == name for name, function in METRICS.items()) and set(METRICS) >= READ_SCORES
     )

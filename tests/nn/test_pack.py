@@ -350,6 +350,17 @@ def test_wrong_members_arrays_and_uses_are_refused(tmp_path):
         export_state_dict(pack, tmp_path / "pack")
 
 
+def test_type_that_cannot_compute_a_saved_network_is_refused_by_its_reason(tmp_path):
+    save(Network(4, DENSE, "numpy", members=2), tmp_path / "pack")
+    save(Network(1, [Embedding((400,), 1)], "numpy"), tmp_path / "codes")
+    for name, dtype, reason in (
+        ("pack", "float16", "one loss scale"),
+        ("codes", "bfloat16", "400 categories"),
+    ):
+        with pytest.raises(ConfigurationError, match=rf"cannot be loaded with dtype='{dtype}': .*{reason}"):
+            load(tmp_path / name, "numpy", dtype=dtype)
+
+
 def test_output_that_is_not_finite_is_an_error_of_the_pack(backend):
     pack = Network(4, DENSE, backend, members=2)
     pack.params.views[0].W.stacked[1, 0, 0] = np.nan

@@ -90,6 +90,7 @@ def test_a_threshold_and_a_curve_are_found_and_good_columns_are_not_accused():
     assert removed_error(PRICES, PRICES**2) > 0.98
     good = PRICES + RNG.normal(size=N) * 2  # R² = 0.96
     assert removed_error(good, PRICES) < 0.98
+    assert removed_error(good, PRICES * 2.0**990) == removed_error(good, PRICES)
     assert removed_error(RNG.normal(size=N), PRICES) < 0.1
     flags = RNG.integers(0, 2, N)
     wrong_in_20 = np.where(np.arange(N) % 20 == 0, 1 - flags, flags)

@@ -240,10 +240,22 @@ class Bend(Layer):
         return buf.dx
 
 
-def test_error_that_parameters_of_0_hide_is_detected():
+class Squared(Gain):
+    """a = g² x with the wrong dx = da g, which is right for g = 1"""
+
+    def forward(self, backend, p, x, buf):
+        buf.x = x
+        return backend.xp.multiply(x, p.g * p.g, out=buf.a)
+
+    def backward(self, backend, p, da, buf):
+        backend.column_sum(2 * da * p.g * buf.x, out=p.dg)
+        return backend.xp.multiply(da, p.g, out=buf.dx)
+
+
+def test_error_that_parameters_of_0_or_1_hide_is_detected():
     check_gradients(Bend(), mean_squared_error, X, X + 1)
     nested = Network(4, [Residual([Bend(3)])], "numpy", "float64")
-    for wrong in (Bend(3), nested):
+    for wrong in (Bend(3), nested, Squared()):
         with pytest.raises(AssertionError, match="the gradient of x at other values of the parameters"):
             check_gradients(wrong, mean_squared_error, X, X + 1)
     assert not any(nested.params.to_host()["0.layers.0.g"])
@@ -340,8 +352,13 @@ class WithoutWeights(IgnoringWeights):
         return super().value_and_gradient(backend, z, y, dz, None)
 
 
-def test_loss_that_takes_no_weights_is_checked_without_them():
-    assert "7 tensors: all agree" in str(check_gradients(network_of(dtype="float64"), WithoutWeights(), X, Y))
+def test_report_names_the_check_that_a_loss_without_weights_leaves_out():
+    report = str(check_gradients(network_of(dtype="float64"), WithoutWeights(), X, Y))
+    assert "7 tensors: all agree" in report
+    assert report.endswith(
+        "with weights of rows was left out, because the loss raises NotImplementedError: no weights"
+    )
+    assert "left out" not in str(check_gradients(network_of(dtype="float64"), mean_squared_error, X, Y))
 
 
 # --- parity

@@ -8,6 +8,7 @@ from ffnn_gpu.arrays.precision import eps
 from ffnn_gpu.backends.choice import Backend
 from ffnn_gpu.testing.one_pass import one_pass
 from ffnn_gpu.testing.rounding import DRAWS, NORM, RoundingBackend, exact_pass, scatter
+from proofs import false_alarms
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(8, 4)), RNG.normal(size=(8, 3))
@@ -47,3 +48,21 @@ def test_exact_pass_is_that_of_the_network_in_float64_on_the_reference():
     want = one_pass(twin, mean_squared_error, X.astype("float32").astype(float), Y)
     for name, value in exact_pass(network, mean_squared_error, X, Y, None).items():
         np.testing.assert_array_equal(value, want[name])
+
+
+@pytest.mark.parametrize("number", [27, 246])  # a gradient that cancels in float16, a small one in bfloat16
+def test_wrong_formula_within_the_rounding_of_16_bits_is_detected(number):
+    drawn = false_alarms.draw(number, false_alarms.Wrong())
+    with pytest.raises(AssertionError, match=r"the gradient of \d\.b in float64 first"):
+        false_alarms.gradients(drawn)
+
+
+# a loss far below its outputs, batch norm over equal rows, softmax of a certain class
+@pytest.mark.parametrize(("seed", "number"), [(0, 1001), (3, 304), (1, 1432)])
+def test_correct_gradient_with_a_large_rounding_error_is_accepted(seed, number):
+    false_alarms.gradients(false_alarms.draw(number, seed=seed))
+
+
+@pytest.mark.parametrize(("seed", "number"), [(0, 1929), (1, 1785)])
+def test_backends_whose_updates_move_apart_by_rounding_are_accepted(seed, number):
+    false_alarms.parity(false_alarms.draw(number, seed=seed))

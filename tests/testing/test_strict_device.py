@@ -328,6 +328,7 @@ FAULTS = {
     "float() in a step": (lambda xp, s, _: s * (1.0 / float(s.sum())), "synchronization within a step"),
     "a branch on a value": (lambda xp, s, _: s if (s > 0).all() else -s, "synchronization within a step"),
     "a boolean mask": (lambda xp, s, _: s * s[s > 0].sum(), "synchronization within a step"),
+    "places of values": (lambda xp, s, _: s + xp.flatnonzero(s)[0], "synchronization within a step"),
     "a NumPy array in an operator": (lambda xp, s, _: s + np.ones(4, "float32"), "numpy.ndarray"),
     "a NumPy array before the operator": (lambda xp, s, _: np.ones(4, "float32") * s, "numpy.ndarray"),
     "a NumPy array in a function": (lambda xp, s, _: xp.maximum(s, np.zeros(4, "float32")), "numpy.ndarray"),

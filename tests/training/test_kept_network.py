@@ -115,6 +115,12 @@ def no_flush(monkeypatch):
     monkeypatch.setattr(atomic_file.os, "fsync", lambda file: None)
 
 
+def require_best(folder, means, rows):
+    """Compare best.safetensors with the network of the lowest loss on the held-out rows."""
+    lowest = (chosen(rows, "val_loss", EPOCHS)[0] + 1) * STEPS - 1
+    np.testing.assert_allclose(numbers(load(folder / "best", "numpy")), means[lowest], rtol=1e-9)
+
+
 @pytest.mark.parametrize("column", [None, *SIGNS])
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 @pytest.mark.parametrize("ema", [None, 0.6], ids=["theta", "average"])
@@ -136,12 +142,12 @@ def test_what_is_kept_is_what_a_short_loop_says(tmp_path, ema, weighted, column)
         np.testing.assert_allclose(numbers(network), kept, rtol=1e-9, atol=1e-12, err_msg=str(step))
         np.testing.assert_allclose(numbers(load(folder / "last", "numpy")), thetas[last - 1], rtol=1e-9)
         if done:
-            lowest = (chosen(rows[:done], "val_loss", EPOCHS)[0] + 1) * STEPS - 1
-            np.testing.assert_allclose(numbers(load(folder / "best", "numpy")), means[lowest], rtol=1e-9)
+            require_best(folder, means, rows[:done])
         if step is not None:
             again, _ = trained(ema, class_weight, column, patience, checkpoint=folder, resume=True)
             wanted = means[epochs * STEPS - 1 if best is None else (best + 1) * STEPS - 1]
             np.testing.assert_allclose(numbers(again), wanted, rtol=1e-9, atol=1e-12)
+            require_best(folder, means, rows[:epochs])
 
 
 def test_the_epochs_that_could_be_kept_differ():

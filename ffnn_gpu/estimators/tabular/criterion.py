@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
-from ffnn_gpu.checks import counted, is_number, look_up
+from ffnn_gpu.checks import counted, is_number
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.task import DEFAULT_METRICS, Task
-from ffnn_gpu.evaluation.metrics import LOWER_IS_BETTER, METRICS, READ_SCORES, log_loss
+from ffnn_gpu.evaluation.metrics import LOWER_IS_BETTER, METRICS, READ_SCORES, full_name, log_loss
 
-ALIASES = {"auc": "roc_auc"}
 FLOOR = 1e-7  # probability in a log loss; float32 outputs can be 0
 
 
@@ -99,8 +98,7 @@ class Objective:
                 "lower or its higher values are better: pass Criterion(function, higher_is_better=True), or "
                 "False"
             )
-        known = METRICS | {short: METRICS[name] for short, name in ALIASES.items()}
-        name = look_up("metric", metric, known, "metrics.accuracy").__name__
+        name = full_name(metric)
         task.metrics([name])  # raises if it does not fit
         return cls(task, Criterion(METRICS[name], name not in LOWER_IS_BETTER, name in READ_SCORES))
 
@@ -116,9 +114,10 @@ class Objective:
 
     def reported(self, names: Sequence[str] = ()) -> tuple[str, ...]:
         """Return the metrics that a model reports: these names, or the standard ones, and this one."""
+        names = tuple(map(full_name, names))
         if self.criterion is None or not self.criterion.is_known:
-            return tuple(names)
-        rest = tuple(names) or DEFAULT_METRICS[self.task.kind]
+            return names
+        rest = names or DEFAULT_METRICS[self.task.kind]
         return rest if self.name in rest and names else (self.name, *(n for n in rest if n != self.name))
 
     def loss(self, y: HostArray, p: HostArray, weight: HostArray | None = None) -> float:

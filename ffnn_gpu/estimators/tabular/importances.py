@@ -20,6 +20,7 @@ from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.tabular.criterion import predictions_of
 from ffnn_gpu.estimators.tabular.fit_ensemble import Ensemble
 from ffnn_gpu.estimators.tabular.held_out_rows import HeldOutRows
+from ffnn_gpu.evaluation.importance import mean_and_deviation
 from ffnn_gpu.nn.network import Network
 
 REPEATS = 5
@@ -70,7 +71,8 @@ def importances_of(model: Model, found: Ensemble, names: Sequence[str] = ()) -> 
 
     with ThreadPoolExecutor(max(1, model.network.backend.runs_at_once)) as threads:
         rises = [*threads.map(rise, range(len(names)))]
-    mean, deviation = (tuple(float(f(each)) for each in rises) for f in (np.mean, np.std))
+    pairs = [mean_and_deviation(each) for each in rises]
+    mean, deviation = (tuple(map(float, each)) for each in zip(*pairs, strict=True))
     return Importances(names, mean, deviation, len(rows))
 
 

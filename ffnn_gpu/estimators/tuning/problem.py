@@ -33,7 +33,7 @@ from ffnn_gpu.estimators.split import Split, require_known_labels, split_rows
 from ffnn_gpu.estimators.task import DEFAULT_METRICS, TASK_METRICS, Task
 from ffnn_gpu.estimators.training_data import Training
 from ffnn_gpu.evaluation.evaluate import evaluate
-from ffnn_gpu.evaluation.metrics import LOWER_IS_BETTER
+from ffnn_gpu.evaluation.metrics import LOWER_IS_BETTER, SHORT_NAMES, full_name
 from ffnn_gpu.training.callbacks import Callback
 from ffnn_gpu.training.data_fingerprint import fingerprints
 from ffnn_gpu.training.history import History
@@ -134,12 +134,12 @@ class Problem:
 
 def _metrics(task: Task, config: TrainConfig, metric: str | None) -> tuple[str, tuple[str, ...]]:
     """Return the metric to compare by, and the metrics of every run, that one among them."""
-    names = config.metrics or DEFAULT_METRICS[task.kind]
-    task.metrics(names)
-    metric = metric or names[0]
+    task.metrics(config.metrics)
+    names = tuple(map(full_name, config.metrics)) or DEFAULT_METRICS[task.kind]
+    metric = (metric or names[0]).strip().lower()
     if metric == LOSS:
         return metric, config.metrics
-    if metric not in TASK_METRICS[task.kind]:
+    if (metric := SHORT_NAMES.get(metric, metric)) not in TASK_METRICS[task.kind]:
         known = (LOSS, *TASK_METRICS[task.kind])
         raise ConfigurationError(
             f"metric {metric!r} cannot compare networks of a {task.kind} task; choose from {', '.join(known)}"

@@ -88,6 +88,8 @@ def test_names_ignore_case_and_auc_is_roc_auc():
     for given in ("auc", " AUC", "roc_auc", metrics.roc_auc, Criterion(metrics.roc_auc, True)):
         assert Objective.of(given, BINARY).name == "roc_auc"
     assert Objective.of(None, BINARY).criterion is None
+    for objective in (Objective.of("auc", BINARY), Objective.of(None, BINARY)):
+        assert objective.reported(["auc", "accuracy"]) == ("roc_auc", "accuracy")
 
 
 def test_a_function_of_the_caller_gets_labels_and_probabilities():

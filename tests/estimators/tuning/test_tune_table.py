@@ -90,12 +90,12 @@ def test_first_trial_is_the_network_of_train_table(target):
 
 @pytest.mark.parametrize(
     ("target", "metric", "lower"),
-    [("price", None, True), ("price", "r2", False), ("price", "loss", True), ("kind", None, False)],
+    [("price", None, True), ("price", "r2", False), ("price", "loss", True), ("kind", "AUC", False)],
 )
 def test_best_trial_is_the_best_by_the_direction_of_the_metric(target, metric, lower):
     found = tune(target=target, metric=metric, trials=6)
     values = [row["value"] for row in found.trials if row["state"] == "complete"]
-    assert found.metric == (metric or ("rmse" if target == "price" else "accuracy"))
+    assert found.metric == ("roc_auc" if target == "kind" else metric or "rmse")
     assert len({*values}) > 1 and found.value == (min(values) if lower else max(values))
     assert found.study.best.number == next(r["number"] for r in found.trials if r["value"] == found.value)
 

@@ -1,12 +1,15 @@
 """All ranks, here threads, stop at the same step and have the same history, statistics and loss scale."""
 
 import signal
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from ffnn_gpu import SGD, Adam, Callback, Dense, DivergedError, Network, ReduceOnPlateau, fit, tanh
+from ffnn_gpu.backends import Backend
 from ffnn_gpu.distributed import Single
+from ffnn_gpu.distributed.communicator import piece_bounds
 from ffnn_gpu.errors import ConfigurationError, DivergedRanksError
 from ffnn_gpu.training.data_parallel import DataParallel, team
 from tests.distributed.threads import Exchange, ThreadRank, on_ranks
@@ -56,6 +59,16 @@ def test_loss_that_is_not_finite_on_one_ranks_rows_raises_on_every_rank():
     assert len({*found}) == 1
 
 
+def test_ranks_are_compared_every_few_steps_whatever_the_length_of_a_launch(monkeypatch):
+    compared = []
+    monkeypatch.setattr(Backend, "steps_per_launch", lambda self, rows: 3)
+    monkeypatch.setattr(team.Team, "require_agreement", lambda self, _, steps, *more: compared.append(steps))
+    found, _ = on_ranks(2, lambda ranks: small(DataParallel(ranks, check_every=4), batch_size=2, epochs=2))
+    last = 2 * (len(X) // 2)
+    assert last >= 12 and len(found) == 2
+    assert all(any(m <= step < m + 3 for step in compared) for m in range(4, last + 1, 4))
+
+
 # ---------------------------------------------------------------------- BatchNorm
 
 
@@ -70,6 +83,20 @@ def test_local_batch_norm_has_equal_running_statistics_and_communicates_less():
         assert loss == here[1]
         assert all((numbers[name] == here[0][name]).all() for name in numbers)
     assert len(calls) < len(more) and abs(here[1] - there[1]) > 1e-6
+
+
+def test_local_statistics_are_the_mean_of_what_each_rank_computes_alone():
+    def statistics(rows, **more):
+        network = Network(5, NETWORKS["batch_norm"], "numpy", "float64", seed=3)
+        settings = {"batch_size": 23, "epochs": 1, "shuffle": False, "verbose": 0} | more
+        fit(network, LOSSES["softmax"][0], SGD(0.05), (X[rows], LABELS[rows]), **settings)
+        return network.params.state.copy()
+
+    found, _ = on_ranks(
+        3, lambda ranks: statistics(slice(23), communicator=DataParallel(ranks, batch_norm="local"))
+    )
+    alone = [statistics(slice(*each)) for each in pairwise(piece_bounds(23, 3))]
+    np.testing.assert_allclose(found[0], np.mean(alone, axis=0), rtol=1e-12)
 
 
 @pytest.mark.parametrize("shard", [False, True])
