@@ -8,6 +8,7 @@ import functools
 import math
 import re
 
+from benchmarks.gpu_model.dense_stack import NONE, Work, work
 from ffnn_gpu.backends.cuda.kernels import ARITHMETIC, FORMULAS, KERNELS, NULL, source
 from ffnn_gpu.testing.strict_array import StrictArray
 
@@ -57,7 +58,9 @@ def _split(declared):
 
 
 def kernel_of(name, code):
-    """Return the key of `parameters` for an entry of this text."""
+    """Return the key of `parameters` for an entry of this text; the name of an entry of a stack."""
+    if name.startswith("dense_stack"):
+        return name
     for template, entry in TEMPLATE.findall(code):
         if entry == name:
             return template.lower()
@@ -65,9 +68,13 @@ def kernel_of(name, code):
     return max(known, key=len)
 
 
-def accesses(kernel, arguments):
-    """Return (extents read, extents written, bytes moved, warp instructions)."""
-    declared = parameters()[kernel]
+def accesses(kernel, arguments, code=""):
+    """Return (extents read, extents written, bytes moved, the other work).
+
+    code: the text of the kernel, if it is of a stack.
+    """
+    entry = re.search(rf"\b{kernel}\((.*?)\) {{.*?\n}}\n", code, re.S) if kernel not in parameters() else None
+    declared = parameters()[kernel] if entry is None else _split(entry[1])
     assert len(declared) == len(arguments), (kernel, len(declared), len(arguments))
     named = {name: given for (name, *_), given in zip(declared, arguments, strict=True)}
     reads, writes, moved = [], [], 0
@@ -84,7 +91,9 @@ def accesses(kernel, arguments):
         if not const:
             writes.append(extent(array))
             moved += 0 if name in SCRATCH else array.nbytes
-    return reads, writes, moved, _instructions(kernel, named)
+    if entry is not None:
+        return reads, writes, moved, work(entry[0], int(named["B"])) if "B" in named else NONE
+    return reads, writes, moved, Work({}, 0.0, _instructions(kernel, named))
 
 
 def extent(array):

@@ -91,7 +91,7 @@ class Branches:
         try:
             if at_once:
                 return call()
-            given, reads, writes = _bound(name, self.backend, args, named), EVERYTHING, EVERYTHING
+            given, reads, writes = bound(name, self.backend, args, named), EVERYTHING, EVERYTHING
             if name in RULES:
                 return self._update(operation, *given.values())
             if name in WRITTEN:
@@ -100,6 +100,11 @@ class Branches:
             return self._issue(call, reads, writes)
         except NoKernelError:  # raised before anything is written
             return reference() if at_once else self._issue(reference, EVERYTHING, EVERYTHING)
+
+    def issue(self, work: Callable[[], Any], read: Any, written: Any) -> None:
+        """Issue launches that read and write these arrays, on a suitable stream."""
+        writes = self._extents(written)
+        self._issue(work, self._extents(read) + writes, writes)
 
     def join(self) -> None:
         """Let the stream that captures wait for the others."""
@@ -212,7 +217,7 @@ def _signature(name: str) -> inspect.Signature:
     return inspect.signature(getattr(Backend, name))
 
 
-def _bound(name: str, backend: Any, args: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
+def bound(name: str, backend: Any, args: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
     """Return parameter → argument, without the backend."""
     found = _signature(name).bind(backend, *args, **named).arguments
     return {key: value for key, value in found.items() if key != "self"}

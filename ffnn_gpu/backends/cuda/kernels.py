@@ -26,6 +26,7 @@ ARITHMETIC, FORMULAS, KERNELS = (
 OPTIONS = ("--std=c++17",)
 THREADS, WARP = 256, 32  # per block, as kernels.cu declares
 ROWS_PER_BLOCK = THREADS // WARP
+DYNAMIC_SHARED = 48 * 1024  # bytes of dynamic shared memory that a kernel has without asking
 NULL = np.uint64(0)  # a pointer to nothing
 SUFFIX = {"float32": "f32", "float64": "f64", "float16": "f16", "bfloat16": "bf16"}
 CTYPE = {"f32": "float", "f64": "double", "f16": "__half", "bf16": "__nv_bfloat16"}  # of a suffix
@@ -37,12 +38,14 @@ class Generated(NamedTuple):
     Attributes:
         name: of the entry; it ends in the suffix of the type.
         functions: the texts of its function objects.
-        entry: the line that makes the entry from a template of formulas.cuh.
+        entry: the text that makes the entry from a template of `files`.
+        files: the text before the functions, after arithmetic.cuh.
     """
 
     name: str
     functions: tuple[str, ...]
     entry: str
+    files: tuple[Path, ...] = (FORMULAS,)
 
 
 class NoKernelError(Exception):
@@ -106,8 +109,7 @@ class Kernels:
     def total(self, kernel: str | Generated, n: int, *arguments: Any, rows: bool = False) -> None:
         """Launch a kernel that sums over n elements or, by a warp each, `rows`; even for n = 0."""
         blocks = max(1, min(-(-n // (ROWS_PER_BLOCK if rows else THREADS)), self.most_partials))
-        partial = self.scratch("partial", self.most_partials)
-        self._launch(kernel, (blocks,), (THREADS,), (*arguments, partial, self._finished()))
+        self._launch(kernel, (blocks,), (THREADS,), (*arguments, *self.partials()))
 
     def columns(self, S: str, x: Any, y: Any, centre: Any, first: Any, second: Any, out: Any = None) -> None:
         """Launch column_sums of the matrix x. `first` and `second` are (slabs, O), as split by `slabs`."""
@@ -122,6 +124,14 @@ class Kernels:
         most = max(1, self.column_blocks // max(1, -(-O // WARP)))
         rows = max(self.slab_rows, -(-B // most))
         return max(1, -(-B // rows)), rows
+
+    def blocks(self, kernel: Generated, n: int, threads: int, shared: int, *arguments: Any) -> None:
+        """Launch a kernel of n blocks with these bytes of dynamic shared memory each."""
+        self._launch(kernel, (n,), (threads,), arguments, shared)
+
+    def partials(self) -> tuple[Any, Any]:
+        """Return the last arguments of a kernel that sums over its whole grid."""
+        return self.scratch("partial", self.most_partials), self._finished()
 
     def once(self, name: str, *arguments: Any) -> None:
         """Launch a kernel of one thread."""
@@ -182,9 +192,13 @@ class Kernels:
         return self._modules[key]
 
     def compile(self, *kernels: Generated) -> None:
-        """Compile kernels of formulas, all together."""
+        """Compile kernels of formulas that are not compiled yet, all together."""
+        kernels = tuple(kernel for kernel in kernels if kernel.name not in self._functions)
+        if not kernels:
+            return
         narrow = any(kernel.name.endswith(("_f16", "_bf16")) for kernel in kernels)
-        code = source(ARITHMETIC, FORMULAS) + generated(kernels)
+        files = dict.fromkeys(file for kernel in kernels for file in kernel.files)
+        code = source(ARITHMETIC, *files) + generated(kernels)
         module = self._compiled(code, ["-DWITH_16_BIT"] if narrow else [])
         self._functions |= {kernel.name: module.get_function(kernel.name) for kernel in kernels}
 
@@ -199,6 +213,7 @@ class Kernels:
         grid: tuple[int, ...],
         block: tuple[int, ...],
         arguments: tuple[Any, ...],
+        shared: int = 0,
     ) -> None:
         name = kernel if isinstance(kernel, str) else kernel.name
         if name not in self._functions:
@@ -208,4 +223,7 @@ class Kernels:
                 self.compile(kernel)
         if min(grid):
             pointers = tuple(NULL if argument is None else argument for argument in arguments)
-            self._functions[name](grid, block, pointers)
+            function = self._functions[name]
+            if shared > DYNAMIC_SHARED:
+                function.max_dynamic_shared_size_bytes = shared
+            function(grid, block, pointers, **({"shared_mem": shared} if shared else {}))

@@ -1,0 +1,144 @@
+"""Which operations are a stack of Dense layers: their stack, and the arrays it reads and writes.
+
+affine …                                                           a prediction
+affine …  loss  [scaled …]  {activation_backward  affine_gradients  gemm} … without the last gemm
+                                                                   a training step
+"""
+
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Any
+
+from numpy import int32
+
+from ffnn_gpu.arrays.array_types import Array
+from ffnn_gpu.backends.cuda.fused.stack import CROSS_ENTROPY, Stack, StackLoss, dense_layer, pointwise_loss
+from ffnn_gpu.backends.cuda.kernels import NoKernelError
+
+LOSSES = "softmax_cross_entropy", "pointwise_loss"
+Operation = tuple[str, dict[str, Any]]  # name, arguments by name
+PACK = 16  # bytes: rows are read in such parts
+
+
+@dataclass(eq=False)
+class Arrays:
+    """The arrays of a stack, in the order of the kernels' parameters.
+
+    parameters, gradients: W and b of each layer, dW and db; None if the layer has no bias.
+    """
+
+    x: Array
+    z: Array
+    parameters: list[Array]
+    y: Array = None
+    weight: Array = None
+    value: Array = None
+    smoothing: float = 0.0
+    share: Array = None
+    scale: Array = None
+    gradients: list[Array] = field(default_factory=list)
+
+
+def recognized(backend: Any, issued: list[Operation], value: Array | None) -> tuple[Stack, Arrays] | None:
+    """Return the stack that these operations are, and its arrays; None if they are none.
+
+    value: where the loss is to be; None for a prediction.
+    """
+    try:
+        layers = _layers(backend, issued)
+        first, last = layers[0], layers[-1]
+        parameters = [array for layer in layers for array in (layer["W"], layer["b"])]
+        arrays = Arrays(first["x"], last["out"], parameters, value=value)
+        loss = None if value is None else _training_step(backend, layers, issued[len(layers) :], arrays)
+        _require(value is not None or len(layers) == len(issued))
+        S = backend.suffix(first["x"])
+        shapes = tuple(
+            dense_layer(layer["W"].shape[0], layer["W"].shape[1], layer["phi"]) for layer in layers
+        )
+    except NoKernelError:
+        return None
+    stack = Stack(S, shapes, loss, backend.shared_memory)
+    return (stack, arrays) if stack.warps else None
+
+
+def loss_fits(backend: Any, issued: list[Operation], loss: Operation) -> bool:
+    """Return whether these operations and this loss may begin a training step."""
+    try:
+        layers = _layers(backend, issued)
+        _require(len(layers) == len(issued))
+        _loss(backend, layers[-1], *loss)
+    except NoKernelError:
+        return False
+    return True
+
+
+def _layers(backend: Any, issued: list[Operation]) -> list[dict[str, Any]]:
+    """Return the arguments of the products at the beginning, each of the output of the one before it."""
+    layers = [given for _, given in takewhile(lambda operation: operation[0] == "affine", issued)]
+    _require(layers)
+    x = layers[0]["x"]
+    for layer in layers:
+        _require(_same(layer["x"], x) and layer.get("factor", 1.0) == 1)
+        x = layer["out"]
+        backend.suffix(layer["x"], layer["W"], layer["b"], x, layer.get("s"))
+    _require(all(a.data.ptr % PACK == 0 for layer in layers for a in (layer["x"], layer["W"], layer["out"])))
+    return layers
+
+
+def _training_step(
+    backend: Any, layers: list[dict[str, Any]], issued: list[Operation], arrays: Arrays
+) -> StackLoss:
+    """Fill `arrays` from the operations after the layers, and return the loss."""
+    operations = iter([*issued, ("", {})])
+    name, given = next(operations)
+    loss = _loss(backend, layers[-1], name, given)
+    arrays.y, arrays.weight = given["y"], given["weight"]
+    arrays.smoothing = given.get("label_smoothing", 0.0)
+    da = given["dz"]
+    name, given = next(operations)
+    while name == "scaled":
+        _require(_same(given["x"], da))
+        of = "share" if given["out"] is da else "scale"
+        _require(getattr(arrays, of) is None and arrays.scale is None)
+        setattr(arrays, of, given["factor"])
+        da = given["out"]
+        name, given = next(operations)
+    for layer in reversed(layers):
+        _require(name == "activation_backward" and given["phi"] is layer["phi"])
+        _require(
+            _same(given["da"], da) and _same(given["a"], layer["out"]) and given.get("s") is layer.get("s")
+        )
+        name, given = next(operations)
+        _require(name == "affine_gradients" and _same(given["x"], layer["x"]) and _same(given["delta"], da))
+        backend.suffix(layer["x"], wide=(given["dW"], given["db"]))
+        _require((given["db"] is None) == (layer["b"] is None))
+        arrays.gradients[:0] = given["dW"], given["db"]
+        name, given = next(operations)
+        if layer is not layers[0]:
+            _require(name == "gemm" and _same(given["A"], da) and _same(given["B"], layer["W"].T))
+            da = given["out"]
+            name, given = next(operations)
+    _require(not name)
+    return loss
+
+
+def _loss(backend: Any, layer: dict[str, Any], name: str, given: dict[str, Any]) -> StackLoss:
+    """Return the loss of the outputs of this layer."""
+    z, y, weight, dz = (given[key] for key in ("z", "y", "weight", "dz"))
+    _require(dz is not None and _same(z, layer["out"]))
+    if name == "softmax_cross_entropy":
+        labels = y.ndim == 1 and y.dtype == int32 and y.flags.c_contiguous
+        _require(labels and given["class_weight"] is None)
+        backend.suffix(z, wide=(weight,), dz=dz)
+        return CROSS_ENTROPY
+    backend.suffix(z, wide=(y, weight), dz=dz)
+    return pointwise_loss(given["kind"])
+
+
+def _same(a: Array, b: Array) -> bool:
+    return bool(a is b or (a.data.ptr == b.data.ptr and a.shape == b.shape and a.strides == b.strides))
+
+
+def _require(condition: Any) -> None:
+    if not condition:
+        raise NoKernelError

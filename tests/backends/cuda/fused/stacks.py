@@ -1,0 +1,168 @@
+"""Stacks of Dense layers, and an oracle of their step: float64, rounded where the kernel rounds to 16 bits.
+
+`check(backend, case, B)` raises if a prediction, the loss or a gradient of CupyBackend is wrong, or if other
+kernels computed them.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import ml_dtypes  # noqa: F401 - registers the name bfloat16 in NumPy
+import numpy as np
+
+from ffnn_gpu import SGD, Backend, Dense, Network, train_step
+from ffnn_gpu.backends.cuda.fused import stack
+from ffnn_gpu.nn.losses.standard import LOSSES, SoftmaxCrossEntropy, huber
+from ffnn_gpu.training.step import gradient
+
+REFERENCE = Backend()
+NEIGHBOUR = {"bfloat16": 2.0**-8, "float16": 2.0**-10}
+
+
+@dataclass(frozen=True)
+class StackCase:
+    """A network, its type and loss; B rows.
+
+    exact: every number is a small multiple of a power of two and every sum exact, so results are equal.
+    """
+
+    name: str
+    dtype: str
+    widths: tuple
+    phi: tuple
+    loss: Any
+    bias: bool = True
+    weighted: bool = False
+    exact: bool = False
+
+    @property
+    def layers(self):
+        return [Dense(width, phi, self.bias) for width, phi in zip(self.widths[1:], self.phi, strict=True)]
+
+
+LOGITS = SoftmaxCrossEntropy(label_smoothing=0.1)
+CASES = (
+    StackCase("classes", "bfloat16", (20, 24, 10), ("relu", "identity"), LOGITS, weighted=True),
+    StackCase(
+        "exact", "bfloat16", (8, 32, 16), ("relu", "identity"), LOSSES["mean_squared_error"], exact=True
+    ),
+    StackCase("half", "float16", (13, 33, 5, 1), ("tanh", "gelu", "identity"), huber),
+    StackCase(
+        "no bias", "bfloat16", (8, 40, 3), ("gelu", "silu"), LOSSES["binary_cross_entropy_with_logits"],
+        bias=False, weighted=True,
+    ),
+)  # fmt: skip
+
+
+def kernels(backend, case):
+    """Return the kernels of this case."""
+    layers = tuple(
+        stack.dense_layer(I, O, layer.activation)
+        for (I, O), layer in zip(pairwise(case.widths), case.layers, strict=True)
+    )
+    of_labels = isinstance(case.loss, SoftmaxCrossEntropy)
+    loss = stack.CROSS_ENTROPY if of_labels else stack.pointwise_loss(case.loss)
+    S = {"bfloat16": "bf16", "float16": "f16"}[case.dtype]
+    whole, forward = (stack.Stack(S, layers, each, backend.shared_memory) for each in (loss, None))
+    return [forward.prediction, whole.gradients, whole.gradient_sums]
+
+
+def check(backend, case, B, share=None):
+    """Raise unless predictions, the loss and every gradient of B rows are those of the oracle.
+
+    share: factor of the gradient, as of a micro-batch; None for a whole step.
+    """
+    network = Network(case.widths[0], case.layers, backend, case.dtype, seed=1)
+    rng = np.random.default_rng(B)
+    if case.exact:
+        backend.copy(
+            backend.asarray(rng.integers(-2, 3, network.params.theta.shape) / 4, np.float32),
+            out=network.params.theta,
+        )
+        network.params.refresh()
+    values = (
+        rng.integers(-2, 3, (B, case.widths[0])) / 2 if case.exact else rng.normal(size=(B, case.widths[0]))
+    )
+    x = values.astype(network.compute_dtype)
+    y = targets(case, B, rng)
+    w = rng.uniform(0.5, 2, B).astype(np.float32) if case.weighted else None
+    on_device = [None if each is None else backend.asarray(each) for each in (x, y, w)]
+    parameters = [
+        [None if a is None else backend.to_host(a).astype(np.float64) for a in (p.W, getattr(p, "b", None))]
+        for p in network.params.views
+    ]
+    loss_scale = network.params.loss_scale
+    scale = 1.0 if loss_scale is None else float(backend.to_host(loss_scale)[0])
+    z, value, gradients = oracle(case, parameters, x, y, w, share or 1.0, scale)
+    backend.xp.launched.clear()
+    got_z = network.predict(on_device[0])
+    ws = network.workspace(max(B, 1))
+    if share is None:
+        got = train_step(
+            network, case.loss, SGD(0.0), *on_device[:2], ws.first(B), on_device[2], checked=True
+        )
+    else:
+        factor = backend.asarray(np.array([share]))
+        got = gradient(network, case.loss, None, *on_device[:2], ws.first(B), on_device[2], factor, True)
+    names = set(backend.xp.launched)
+    missing = [k.name for k in kernels(backend, case) if k.name not in names]
+    assert not missing, (missing, names)
+    assert not any(
+        name.startswith(("bias_activation", "activation_backward", "column_sums")) for name in names
+    )
+    near(case, "z", backend.to_host(got_z), z)
+    near(case, "loss", backend.to_host(got), value)
+    for l, (views, wanted) in enumerate(zip(network.params.views, gradients, strict=True)):
+        for name, right in zip(("dW", "db"), wanted, strict=True):
+            if right is not None:
+                near(case, f"{name} of layer {l}", backend.to_host(getattr(views, name)), right)
+
+
+def targets(case, B, rng):
+    O = case.widths[-1]
+    if isinstance(case.loss, SoftmaxCrossEntropy):
+        return rng.integers(0, O, B).astype(np.int32)
+    if case.exact:
+        return (rng.integers(-2, 3, (B, O)) / 2).astype(np.float32)
+    return rng.uniform(size=(B, O)).astype(np.float32)
+
+
+def oracle(case, parameters, x, y, w, share, scale):
+    """Return outputs, the loss, and dW and db of each layer, times the loss scale."""
+
+    def rounded(a):
+        return a.astype(case.dtype).astype(np.float64)
+
+    a, s = [x.astype(np.float64)], []
+    for (W, b), layer in zip(parameters, case.layers, strict=True):
+        pre = a[-1] @ W + (0 if b is None else b)
+        s.append(rounded(pre))
+        a.append(rounded(layer.activation.value(np, pre)))
+    z, dz, weight = a[-1], np.empty_like(a[-1]), None if w is None else w.astype(np.float64)
+    if isinstance(case.loss, SoftmaxCrossEntropy):
+        smoothing = float(np.float32(case.loss.label_smoothing))
+        value = REFERENCE.softmax_cross_entropy(z, y, weight, None, smoothing, dz)
+    else:
+        value = REFERENCE.pointwise_loss(case.loss, z, y.astype(np.float64), weight, dz)
+    da = scale * share * dz
+    gradients = []
+    for l in reversed(range(len(parameters))):
+        phi, (W, b) = case.layers[l].activation, parameters[l]
+        delta = rounded(da * phi.derivative(np, s[l] if phi.needs_input else a[l + 1]))
+        gradients.insert(0, (a[l].T @ delta, None if b is None else delta.sum(0)))
+        da = delta @ W.T
+    return z, value, gradients
+
+
+def near(case, what, got, want):
+    """Raise unless `got` is `want`, or for inexact cases near it.
+
+    A sum in another order may round a number of 16 bits to its neighbour, and all that follows from it.
+    """
+    if case.exact and what != "loss":
+        np.testing.assert_array_equal(got, np.asarray(want).astype(got.dtype), err_msg=what)
+        return
+    assert np.isfinite(got).all(), what
+    error = np.abs(got.astype(np.float64) - want).max(initial=0) / max(np.abs(want).max(initial=0), 1e-30)
+    assert error <= (1e-6 if case.exact else NEIGHBOUR[case.dtype]), (what, error)
