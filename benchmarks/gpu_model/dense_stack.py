@@ -8,8 +8,8 @@ shared memory.
 import re
 from dataclasses import dataclass
 
-STACK = re.compile(r"Stack<(\w+), (\d+), (true|false), ((?:Layer<[^>]*>(?:, )?)+)>")
-LAYER = re.compile(r"Layer<(\d+), (\d+), \w+, \w+, (true|false)>")
+STACK = re.compile(r"Stack<(\w+), (\d+), ((?:Layer<[^>]*>(?:, )?)+)>")
+LAYER = re.compile(r"Layer<(\d+), (\d+), \w+, \w+, (true|false), (true|false)>")
 PRODUCT, MATRICES = 2 * 16 * 16 * 8, 512  # FLOP, bytes
 # Warp instructions for each product: 4,223 for the 488 of a warp and tile in the machine code for sm_90 (NVRTC
 # 12.9) of the training step of 64 × 6 with ReLU and softmax cross-entropy in bfloat16.
@@ -18,11 +18,12 @@ INSTRUCTIONS = 8.7
 
 @dataclass(frozen=True)
 class Work:
-    """FLOP by kind, bytes of shared memory read and written, and warp instructions."""
+    """FLOP by kind, bytes of shared memory read and written, warp instructions, and bytes of sums in memory."""
 
     flop: dict
     shared: float
     instructions: float
+    sums: float = 0.0
 
 
 NONE = Work({}, 0.0, 0.0)
@@ -30,17 +31,21 @@ NONE = Work({}, 0.0, 0.0)
 
 def work(entry, B):
     """Return the work of a kernel, given the text of its entry. The sums over blocks have no products."""
-    kind, warps, _, text = STACK.search(entry).groups()
-    layers = [(_padded(int(I)), _padded(int(O)), flag == "true") for I, O, flag in LAYER.findall(text)]
-    rows = 16 * int(warps)
     if "dense_stack_sums<" in entry:
         return NONE
+    kind, warps, text = STACK.search(entry).groups()
+    found = LAYER.findall(text)
+    layers = [(_padded(int(I)), _padded(int(O)), of_input == "true") for I, O, of_input, _ in found]
+    in_memory = [layer for layer, (*_, kept) in zip(layers, found, strict=True) if kept == "false"]
+    rows = 16 * int(warps)
     parts = [_forward, *([_backward] if "dense_stack_gradients<" in entry else [])]
     found = [part(layers, int(warps), rows) for part in parts]
     tiles = -(-B // rows)
     products, shared = (tiles * sum(each[n] for each in found) for n in range(2))
     name = {"__half": "float16", "__nv_bfloat16": "bfloat16"}[kind]
-    return Work({f"{name} by mma.sync": products * PRODUCT}, shared, products * INSTRUCTIONS)
+    trains = len(parts) == 2
+    sums = tiles * sum(2 * 4 * (I * O + 16 * O) for I, O, _ in in_memory) * trains  # read and written
+    return Work({f"{name} by mma.sync": products * PRODUCT}, shared, products * INSTRUCTIONS, sums)
 
 
 def _padded(width):

@@ -92,7 +92,8 @@ def accesses(kernel, arguments, code=""):
             writes.append(extent(array))
             moved += 0 if name in SCRATCH else array.nbytes
     if entry is not None:
-        return reads, writes, moved, work(entry[0], int(named["B"])) if "B" in named else NONE
+        done = work(entry[0], int(named["B"])) if "B" in named else NONE
+        return reads, writes, moved + done.sums, done
     return reads, writes, moved, Work({}, 0.0, _instructions(kernel, named))
 
 

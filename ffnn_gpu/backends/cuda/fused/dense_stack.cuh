@@ -22,11 +22,12 @@ struct One { __device__ __forceinline__ float operator()(float) const { return 1
 
 // a = φ(x W + b)        W (I, O); IN, OUT: I and O up to multiples of 16
 //   OF_INPUT: φ′ is a function of the pre-activation, not of a
-template <int I_, int O_, typename Phi_, typename Slope_, bool OF_INPUT_> struct Layer {
+//   IN_REGISTERS: the sums of its gradients are in registers, not in memory
+template <int I_, int O_, typename Phi_, typename Slope_, bool OF_INPUT_, bool IN_REGISTERS_> struct Layer {
   typedef Phi_ Phi;
   typedef Slope_ Slope;
   static constexpr int I = I_, O = O_, IN = (I + 15) / 16 * 16, OUT = (O + 15) / 16 * 16;
-  static constexpr bool OF_INPUT = OF_INPUT_;
+  static constexpr bool OF_INPUT = OF_INPUT_, IN_REGISTERS = IN_REGISTERS_;
   static constexpr int PARTS = IN / 16 * (OUT / 16), COLUMNS = OUT / 8;  // of dW, 16 × 16; of db, 8 each
 };
 
@@ -34,10 +35,9 @@ template <int I_, int O_, typename Phi_, typename Slope_, bool OF_INPUT_> struct
 
 // A stack, with the places of its arrays in shared memory (in elements of T) and of its sums.
 //   Each warp has `parts` of dW and `columns` of db of a layer, one float4 in each lane for 16 × 8 and for 8 of them
-template <typename T_, int WARPS_, bool IN_REGISTERS_, typename... Layers> struct Stack {
+template <typename T_, int WARPS_, typename... Layers> struct Stack {
   typedef T_ T;
   static constexpr int WARPS = WARPS_, ROWS = 16 * WARPS, THREADS_OF_BLOCK = WARP * WARPS, LAYERS = sizeof...(Layers);
-  static constexpr bool IN_REGISTERS = IN_REGISTERS_;
   template <int l> using layer = typename Nth<l, Layers...>::type;
   template <int l> static __device__ constexpr int weights() {
     if constexpr (l == 0) return 0;
@@ -64,6 +64,10 @@ template <typename T_, int WARPS_, bool IN_REGISTERS_, typename... Layers> struc
   template <int l> static __device__ constexpr int sums() {  // the first float4 of layer l
     if constexpr (l == 0) return 0;
     else return sums<l - 1>() + 2 * parts<l - 1>() + columns<l - 1>();
+  }
+  template <int l> static __device__ constexpr int registers() {  // the same among those in registers
+    if constexpr (l == 0) return 0;
+    else return registers<l - 1>() + (layer<l - 1>::IN_REGISTERS ? sums<l>() - sums<l - 1>() : 0);
   }
 };
 
@@ -105,19 +109,26 @@ __device__ __forceinline__ void load_parameters(typename Net::T* shared, const t
   }
 }
 
-// a ← the warp's rows of a_0 as factors A, from shared memory
-template <typename Net, int K>
-__device__ __forceinline__ void load_rows(const typename Net::T* shared, unsigned (&a)[K][4], const Lane& at) {
-  const typename Net::T* row =
-      shared + Net::template output<0>() + (16 * at.warp + at.lane % 16) * Net::template pitch<0>() + at.lane / 16 * 8;
+// The factors A of the warp's rows of a_0, read from shared memory one by one: x may be wider than the layers.
+template <typename Net> struct InputRows {
+  const typename Net::T* row;
+  __device__ __forceinline__ InputRows(const typename Net::T* shared, const Lane& at)
+      : row(shared + Net::template output<0>() + (16 * at.warp + at.lane % 16) * Net::template pitch<0>() + at.lane / 16 * 8) {}
+  __device__ __forceinline__ void factor(unsigned (&a)[4], int k) const { load_matrices(a, row + 16 * k); }
+};
+
+// Those of a layer's outputs, in registers.
+template <int K> struct Words {
+  unsigned words[K][4];
+  __device__ __forceinline__ void factor(unsigned (&a)[4], int k) const {
 #pragma unroll
-  for (int k = 0; k < K; ++k) load_matrices(a[k], row + 16 * k);
-}
+    for (int i = 0; i < 4; ++i) a[i] = words[k][i];
+  }
+};
 
 // s ← a W + b of layer l, for the warp's 16 rows
-template <typename Net, int l, int K, int N>
-__device__ __forceinline__ void affine(const typename Net::T* shared, const unsigned (&a)[K][4], float (&s)[N][4],
-                                       const Lane& at) {
+template <typename Net, int l, typename Rows, int N>
+__device__ __forceinline__ void affine(const typename Net::T* shared, const Rows& rows, float (&s)[N][4], const Lane& at) {
   typedef typename Net::T T;
   const int pitch = Net::template pitch<l + 1>();
   const T *W = shared + Net::template weights<l>() + at.lane % 16 * pitch + at.lane / 16 * 8,
@@ -129,14 +140,17 @@ __device__ __forceinline__ void affine(const typename Net::T* shared, const unsi
     s[n][1] = s[n][3] = both.y;
   }
 #pragma unroll
-  for (int k = 0; k < K; ++k)
+  for (int k = 0; k < Net::template layer<l>::IN / 16; ++k) {
+    unsigned a[4];
+    rows.factor(a, k);
 #pragma unroll
     for (int n = 0; n < N; n += 2) {
       unsigned w[4];
       load_transposed(w, W + 16 * k * pitch + 8 * n);
-      multiply_add(T(), s[n], a[k], w[0], w[1]);
-      multiply_add(T(), s[n + 1], a[k], w[2], w[3]);
+      multiply_add(T(), s[n], a, w[0], w[1]);
+      multiply_add(T(), s[n + 1], a, w[2], w[3]);
     }
+  }
 }
 
 // da ← δ Wᵀ of layer l, for the warp's 16 rows
@@ -204,9 +218,9 @@ __device__ __forceinline__ void store_words(T* tile, int pitch, const unsigned (
 
 // ------------------------------------------------------------------ predictions
 
-template <typename Net, int l, int K>
-__device__ __forceinline__ void predict_from(const typename Net::T* shared, const unsigned (&a)[K][4], typename Net::T* z,
-                                             int rows, const Lane& at) {
+template <typename Net, int l, typename Rows>
+__device__ __forceinline__ void predict_from(const typename Net::T* shared, const Rows& a, typename Net::T* z, int rows,
+                                             const Lane& at) {
   typedef typename Net::template layer<l> Layer;
   typedef typename Net::T T;
   constexpr int N = Layer::OUT / 8;
@@ -215,9 +229,9 @@ __device__ __forceinline__ void predict_from(const typename Net::T* shared, cons
   typename Layer::Phi phi;
   each_pair(s, at, [&](int, int, int, float& x, float& y) { x = phi(x), y = phi(y); });
   if constexpr (l + 1 < Net::LAYERS) {
-    unsigned words[N / 2][4];
-    round_to_words<T, Layer::O>(s, words, rows, at);
-    predict_from<Net, l + 1>(shared, words, z, rows, at);
+    Words<N / 2> next;
+    round_to_words<T, Layer::O>(s, next.words, rows, at);
+    predict_from<Net, l + 1>(shared, next, z, rows, at);
   } else {
     each_pair(s, at, [&](int, int h, int c, float x, float y) {
       if (at.g + 8 * h >= rows) return;
@@ -247,9 +261,7 @@ __device__ void dense_stack(const typename Net::T* x, typename Net::T* z, int B,
     const int rows = B - row < 16 ? (int)(B - row) : 16;
     fill<First::I, First::IN>(mine, x + row * First::I, 16, rows, at.lane, WARP);
     __syncwarp();
-    unsigned a[First::IN / 16][4];
-    load_rows<Net>(shared, a, at);
+    predict_from<Net, 0>(shared, InputRows<Net>(shared, at), z + row * Net::template layer<Net::LAYERS - 1>::O, rows, at);
     __syncwarp();
-    predict_from<Net, 0>(shared, a, z + row * Net::template layer<Net::LAYERS - 1>::O, rows, at);
   }
 }

@@ -129,8 +129,8 @@ __device__ __forceinline__ void add_gradients(const typename Net::T* shared, flo
 template <typename Net, int l>
 __device__ __forceinline__ void sum_gradients(const typename Net::T* shared, float (*sums)[4], float4* memory, bool first,
                                               const Lane& at) {
-  if constexpr (Net::IN_REGISTERS) {
-    add_gradients<Net, l>(shared, sums + Net::template sums<l>(), at);
+  if constexpr (Net::template layer<l>::IN_REGISTERS) {
+    add_gradients<Net, l>(shared, sums + Net::template registers<l>(), at);
   } else {
     constexpr int n = 2 * Net::template parts<l>() + Net::template columns<l>();
     float4* place = memory + (Index)Net::template sums<l>() * Net::THREADS_OF_BLOCK;
@@ -143,6 +143,20 @@ __device__ __forceinline__ void sum_gradients(const typename Net::T* shared, flo
     add_gradients<Net, l>(shared, c, at);
 #pragma unroll
     for (int i = 0; i < n; ++i) place[i * Net::THREADS_OF_BLOCK] = make_float4(c[i][0], c[i][1], c[i][2], c[i][3]);
+  }
+}
+
+// this thread's place in memory ← its sums in registers
+template <typename Net, int l = 0> __device__ __forceinline__ void store_sums(float (*sums)[4], float4* memory) {
+  if constexpr (l < Net::LAYERS) {
+    if constexpr (Net::template layer<l>::IN_REGISTERS) {
+#pragma unroll
+      for (int i = 0; i < Net::template sums<l + 1>() - Net::template sums<l>(); ++i) {
+        const float* c = sums[Net::template registers<l>() + i];
+        memory[(Net::template sums<l>() + i) * Net::THREADS_OF_BLOCK] = make_float4(c[0], c[1], c[2], c[3]);
+      }
+    }
+    store_sums<Net, l + 1>(sums, memory);
   }
 }
 
@@ -184,14 +198,14 @@ __device__ __forceinline__ void backward_from(const Tile<typename Net::T>& tile,
 }
 
 // From a_l, as words, to the loss and back. Returns this lane's part of the loss
-template <typename Net, typename Loss, int l, int K>
-__device__ __forceinline__ double forward_from(const Tile<typename Net::T>& tile, const unsigned (&a)[K][4], const Loss& loss,
+template <typename Net, typename Loss, int l, typename Rows>
+__device__ __forceinline__ double forward_from(const Tile<typename Net::T>& tile, const Rows& a, const Loss& loss,
                                                const Factors& factors, int B, const Lane& at) {
   typedef typename Net::T T;
   typedef typename Net::template layer<l> Layer;
   constexpr int N = Layer::OUT / 8, PITCH = Layer::OUT + GAP;
   float s[N][4];
-  unsigned words[N / 2][4];
+  Words<N / 2> next;
   affine<Net, l>(tile.shared, a, s, at);
   typename Layer::Phi phi;
   if constexpr (Layer::OF_INPUT)
@@ -200,9 +214,9 @@ __device__ __forceinline__ double forward_from(const Tile<typename Net::T>& tile
     });
   each_pair(s, at, [&](int, int, int, float& x, float& y) { x = phi(x), y = phi(y); });
   if constexpr (l + 1 < Net::LAYERS) {
-    round_to_words<T, Layer::O>(s, words, 16, at);
-    store_words<N>(tile.shared + Net::template output<l + 1>(), PITCH, words, at);
-    return forward_from<Net, Loss, l + 1>(tile, words, loss, factors, B, at);
+    round_to_words<T, Layer::O>(s, next.words, 16, at);
+    store_words<N>(tile.shared + Net::template output<l + 1>(), PITCH, next.words, at);
+    return forward_from<Net, Loss, l + 1>(tile, next, loss, factors, B, at);
   } else {
     round_in_place<T>(s);
     float z[N][4];
@@ -219,8 +233,8 @@ __device__ __forceinline__ double forward_from(const Tile<typename Net::T>& tile
         of = numbers_of(T(), *pair_at(tile.shared + Net::template input<l>(), PITCH, h, c, at));
       x *= factor * slope(of.x), y *= factor * slope(of.y);
     });
-    round_to_words<T, Layer::O>(s, words, tile.rows, at);
-    backward_from<Net, l>(tile, words, at);
+    round_to_words<T, Layer::O>(s, next.words, tile.rows, at);
+    backward_from<Net, l>(tile, next.words, at);
     return value;
   }
 }
@@ -234,10 +248,10 @@ __device__ void dense_stack_gradients(const typename Net::T* x, const Loss& loss
   typedef typename Net::T T;
   typedef typename Net::template layer<0> First;
   extern __shared__ __align__(16) unsigned char memory[];
-  constexpr int COUNT = Net::template sums<Net::LAYERS>();
+  constexpr int COUNT = Net::template sums<Net::LAYERS>(), IN_REGISTERS = Net::template registers<Net::LAYERS>();
   const Lane at;
   T* shared = reinterpret_cast<T*>(memory);
-  float own[Net::IN_REGISTERS ? COUNT : 1][4] = {};
+  float own[IN_REGISTERS ? IN_REGISTERS : 1][4] = {};
   float4* place = reinterpret_cast<float4*>(sums) + (Index)blockIdx.x * COUNT * Net::THREADS_OF_BLOCK + threadIdx.x;
   load_parameters<Net>(shared, parameters);
   __syncthreads();
@@ -248,16 +262,11 @@ __device__ void dense_stack_gradients(const typename Net::T* x, const Loss& loss
     const int rows = B - row < 16 ? (int)(B - row) : 16;  // none or fewer in the last warps
     fill<First::I, First::IN>(mine, x + row * First::I, 16, rows, at.lane, WARP);
     __syncwarp();
-    unsigned a[First::IN / 16][4];
-    load_rows<Net>(shared, a, at);
     const Tile<T> tile{shared, own, place, row, rows, start == (Index)blockIdx.x * Net::ROWS};
-    total += forward_from<Net, Loss, 0>(tile, a, loss, factors, B, at);
+    total += forward_from<Net, Loss, 0>(tile, InputRows<Net>(shared, at), loss, factors, B, at);
     __syncthreads();  // every warp has read a and δ, whose places the next tile takes
   }
-  if constexpr (Net::IN_REGISTERS) {
-#pragma unroll
-    for (int i = 0; i < COUNT; ++i) place[i * Net::THREADS_OF_BLOCK] = make_float4(own[i][0], own[i][1], own[i][2], own[i][3]);
-  }
+  store_sums<Net>(own, place);
   if (grid_sum(total, partial, finished)) *value = (float)total;
 }
 

@@ -14,13 +14,13 @@ from ffnn_gpu.backends.cuda import formulas
 from ffnn_gpu.backends.cuda.kernels import CTYPE, THREADS, WARP, Generated
 from ffnn_gpu.backends.elementwise.cuda_function import FunctionObject
 
-WIDEST = 128
+WIDEST, WIDEST_INPUT = 128, 256
 MOST_LAYERS = 16  # each has four pointers among a kernel's parameters
 STATIC = 1024  # bytes of shared memory of the sum of the loss over the grid, and some to spare
 GAP = 8  # elements between rows in shared memory, as in dense_stack.cuh
 WARPS = 8, 4  # of a block; fewer have less of a tile in shared memory
-# Registers of a thread for sums over tiles beside those of a layer of this width: more would spill.
-REGISTERS_FOR_SUMS = {64: 112, 128: 72}
+# Registers of a thread for sums over tiles, beside layers of up to this width: more would spill.
+REGISTERS_FOR_SUMS = {64: 112, 128: 88}
 FILES = tuple(
     Path(__file__).with_name(name)
     for name in ("matrices.cuh", "dense_stack.cuh", "dense_stack_gradients.cuh")
@@ -40,10 +40,14 @@ class DenseLayer(NamedTuple):
     def padded(self) -> tuple[int, int]:
         return _padded(self.I), _padded(self.O)
 
-    @property
-    def text(self) -> str:
-        flag = "true" if self.of_input else "false"
-        return f"Layer<{self.I}, {self.O}, {self.phi.name}, {self.slope.name}, {flag}>"
+    def sums(self, warps: int) -> int:
+        """Return the number of float4 in which a thread sums its gradients."""
+        I, O = self.padded
+        return 2 * -(-(I // 16 * (O // 16)) // warps) + -(-(O // 8) // warps)
+
+    def text(self, in_registers: bool) -> str:
+        flags = ", ".join(str(flag).lower() for flag in (self.of_input, in_registers))
+        return f"Layer<{self.I}, {self.O}, {self.phi.name}, {self.slope.name}, {flags}>"
 
 
 SAME, ONE = FunctionObject("Same", ""), FunctionObject("One", "")
@@ -111,15 +115,19 @@ class Stack:
     @cached_property
     def sums(self) -> int:
         """The number of float4 in which a thread sums gradients."""
-        padded = [layer.padded for layer in self.layers]
-        parts = (2 * -(-(I // 16 * (O // 16)) // self.warps) + -(-(O // 8) // self.warps) for I, O in padded)
-        return sum(parts)
+        return sum(layer.sums(self.warps) for layer in self.layers)
 
     @property
-    def in_registers(self) -> bool:
-        widest = max(max(layer.padded) for layer in self.layers)
-        most = next(most for width, most in REGISTERS_FOR_SUMS.items() if width >= widest)
-        return 4 * self.sums <= most
+    def in_registers(self) -> list[bool]:
+        """Whether each layer's sums are in registers: of the largest ones first, as many as there is room."""
+        widest = max(layer.padded[1] for layer in self.layers)
+        left = next(most for width, most in REGISTERS_FOR_SUMS.items() if width >= widest)
+        found = [False] * len(self.layers)
+        for number in sorted(range(len(found)), key=lambda n: -self.layers[n].sums(self.warps)):
+            needed = 4 * self.layers[number].sums(self.warps)
+            if needed <= left:
+                found[number], left = True, left - needed
+        return found
 
     # ------------------------------------------------------------------ text
 
@@ -155,9 +163,9 @@ class Stack:
 
     @property
     def _type(self) -> str:
-        flag = "true" if self.loss is not None and self.in_registers else "false"
-        layers = ", ".join(layer.text for layer in self.layers)
-        return f"Stack<{CTYPE[self.S]}, {self.warps}, {flag}, {layers}>"
+        both = zip(self.layers, self.in_registers, strict=True)
+        layers = ", ".join(layer.text(in_registers) for layer, in_registers in both)
+        return f"Stack<{CTYPE[self.S]}, {self.warps}, {layers}>"
 
     def _entry(self, template: str, parameters: str, call: str, kind: str, *arrays: str) -> Generated:
         """Return the kernel of a template whose last parameters are arrays of each layer."""

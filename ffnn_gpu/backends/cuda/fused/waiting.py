@@ -18,7 +18,7 @@ from ffnn_gpu.arrays.precision import master
 from ffnn_gpu.backends.cuda.branches import bound
 from ffnn_gpu.backends.cuda.fused import launches
 from ffnn_gpu.backends.cuda.fused.recognition import LOSSES, Operation, loss_fits, recognized
-from ffnn_gpu.backends.cuda.fused.stack import MOST_LAYERS, WIDEST
+from ffnn_gpu.backends.cuda.fused.stack import MOST_LAYERS, WIDEST, WIDEST_INPUT
 
 if TYPE_CHECKING:
     from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
@@ -65,7 +65,8 @@ def _collected(self: "CupyBackend", code: Callable[..., Any], *args: Any) -> Any
 
 def _fits(self: "CupyBackend", network: Any) -> bool:
     """Return whether this may be a stack: Dense layers of this package, narrow and in 16 bits."""
-    narrow = network.compute_dtype.name in HALF and max(network.widths) <= WIDEST
+    narrow = network.n_in <= WIDEST_INPUT and max(network.widths[1:]) <= WIDEST
+    narrow = narrow and network.compute_dtype.name in HALF
     few = len(network.layers) <= MOST_LAYERS and network.members is None
     dense = all(_is_ours(layer) and type(layer).__name__ == "Dense" for layer in network.layers)
     return bool(self.use_fused and self.use_kernels and narrow and few and dense)

@@ -71,6 +71,8 @@ def kernels(backend, case):
 def check(backend, case, B, share=None):
     """Raise unless predictions, the loss and every gradient of B rows are those of the oracle.
 
+    Return the network.
+
     share: factor of the gradient, as of a micro-batch; None for a whole step.
     """
     network = Network(case.widths[0], case.layers, backend, case.dtype, seed=1)
@@ -117,6 +119,7 @@ def check(backend, case, B, share=None):
         for name, right in zip(("dW", "db"), wanted, strict=True):
             if right is not None:
                 near(case, f"{name} of layer {l}", backend.to_host(getattr(views, name)), right)
+    return network
 
 
 def targets(case, B, rng):
