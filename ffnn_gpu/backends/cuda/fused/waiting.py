@@ -41,20 +41,20 @@ def run_step(self: "CupyBackend", code: Callable[..., Any], *args: Any) -> Any:
     network, loss = args[:2]
     if loss is None or loss.reads_values or not _is_ours(loss) or not _fits(self, network):
         return code(*args)
-    return _collected(self, code, *args)
+    return _collected(self, True, code, *args)
 
 
 def run_forward(self: "CupyBackend", code: Callable[..., Any], network: Any, x: Any, ws: Any) -> Any:
     """Return code(network, x, ws), with the operations of a prediction as one kernel if they fit."""
     if ws.training or not _fits(self, network):
         return code(network, x, ws)
-    return _collected(self, code, network, x, ws)
+    return _collected(self, False, code, network, x, ws)
 
 
-def _collected(self: "CupyBackend", code: Callable[..., Any], *args: Any) -> Any:
+def _collected(self: "CupyBackend", trains: bool, code: Callable[..., Any], *args: Any) -> Any:
     if self.waiting is not None:
         return code(*args)
-    waiting = self.waiting = Waiting(self)
+    waiting = self.waiting = Waiting(self, trains)
     try:
         result = code(*args)
         waiting.end()
@@ -80,10 +80,12 @@ def _is_ours(thing: Any) -> bool:
 class Waiting:
     """The operations that wait, in their order.
 
+    trains: True for a step, whose backward pass reads what its layers write.
     value: the loss that has been returned; a launch is to write it.
     """
 
     backend: Any
+    trains: bool
     issued: list[Operation] = field(default_factory=list)
     value: Array | None = None
 
@@ -105,7 +107,8 @@ class Waiting:
         if self.backend.waiting is not self:
             return
         self.backend.waiting = None
-        found = recognized(self.backend, self.issued, self.value)
+        incomplete = self.trains and self.value is None
+        found = None if incomplete else recognized(self.backend, self.issued, self.value)
         if found is None:
             self._one_by_one()
         else:
