@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 STACK = re.compile(r"Stack<(\w+), (\d+), ((?:Layer<[^>]*>(?:, )?)+)>")
-LAYER = re.compile(r"Layer<(\d+), (\d+), \w+, \w+, (true|false), (true|false)>")
+LAYER = re.compile(r"Layer<(\d+), (\d+), \w+, \w+, (true|false), (true|false), (true|false)>")
 PRODUCT, MATRICES = 2 * 16 * 16 * 8, 512  # FLOP, bytes
 # Warp instructions for each product: 4,223 for the 488 of a warp and tile in the machine code for sm_90
 # (NVRTC 12.9) of the training step of 64 × 6 with ReLU and softmax cross-entropy in bfloat16.
@@ -34,9 +34,10 @@ def work(entry, B):
     if "dense_stack_sums<" in entry:
         return NONE
     kind, warps, text = STACK.search(entry).groups()
-    found = LAYER.findall(text)
-    layers = [(_padded(int(I)), _padded(int(O)), of_input == "true") for I, O, of_input, _ in found]
-    in_memory = [layer for layer, (*_, kept) in zip(layers, found, strict=True) if kept == "false"]
+    layers = [
+        (_padded(int(I)), _padded(int(O)), *(flag == "true" for flag in flags))
+        for I, O, *flags in LAYER.findall(text)
+    ]
     rows = 16 * int(warps)
     parts = [_forward, *([_backward] if "dense_stack_gradients<" in entry else [])]
     found = [part(layers, int(warps), rows) for part in parts]
@@ -44,7 +45,8 @@ def work(entry, B):
     products, shared = (tiles * sum(each[n] for each in found) for n in range(2))
     name = {"__half": "float16", "__nv_bfloat16": "bfloat16"}[kind]
     trains = len(parts) == 2
-    sums = tiles * sum(2 * 4 * (I * O + 16 * O) for I, O, _ in in_memory) * trains  # read and written
+    in_memory = (8 * (I * O + 16 * O) for I, O, *_, in_registers in layers if not in_registers)
+    sums = tiles * sum(in_memory) * trains  # read and written
     return Work({f"{name} by mma.sync": products * PRODUCT}, shared, products * INSTRUCTIONS, sums)
 
 
@@ -54,7 +56,7 @@ def _padded(width):
 
 def _forward(layers, warps, rows):
     """Return (products, bytes of shared memory) of a tile."""
-    products = sum(warps * I * O / 128 for I, O, _ in layers)
+    products = sum(warps * I * O / 128 for I, O, *_ in layers)
     shared = 2 * rows * 2 * layers[0][0]  # x is written and read
     shared += products / 2 * MATRICES  # W, by each warp
     return products, shared
@@ -62,12 +64,15 @@ def _forward(layers, warps, rows):
 
 def _backward(layers, warps, rows):
     products = shared = 0
-    for number, (I, O, of_input) in enumerate(layers):
+    for number, (I, O, of_input, dropout, in_registers) in enumerate(layers):
+        keeps = of_input or dropout
         last = number == len(layers) - 1
-        shared += rows * O * 2 * ((not last) + of_input)  # a and the pre-activation are written
-        shared += rows * O * 2 * (1 + (of_input or not last))  # δ is written; φ′ reads one of them
+        shared += rows * O * 2 * ((not last) + keeps)  # a, and what the layer keeps for φ′, are written
+        shared += rows * O * 2 * (1 + (keeps or not last))  # δ is written; φ′ reads one of them
         parts, across = I // 16 * (O // 16), O // 16
-        each = -(-parts // warps)
+        each = -(-parts // warps)  # of a warp
+        if not in_registers:
+            each = next(n for n in range(8, 0, -1) if each % n == 0)
         products += rows / 16 * (2 * parts + O / 8)
         shared += rows / 16 * MATRICES * (parts + (parts if across % each else parts / each) + O / 16)
         if number:

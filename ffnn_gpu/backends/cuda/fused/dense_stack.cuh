@@ -22,12 +22,14 @@ struct One { __device__ __forceinline__ float operator()(float) const { return 1
 
 // a = φ(x W + b)        W (I, O); IN, OUT: I and O up to multiples of 16
 //   OF_INPUT: φ′ is a function of the pre-activation, not of a
+//   DROPOUT: a is multiplied by a mask
 //   IN_REGISTERS: the sums of its gradients are in registers, not in memory
-template <int I_, int O_, typename Phi_, typename Slope_, bool OF_INPUT_, bool IN_REGISTERS_> struct Layer {
+template <int I_, int O_, typename Phi_, typename Slope_, bool OF_INPUT_, bool DROPOUT_, bool IN_REGISTERS_> struct Layer {
   typedef Phi_ Phi;
   typedef Slope_ Slope;
   static constexpr int I = I_, O = O_, IN = (I + 15) / 16 * 16, OUT = (O + 15) / 16 * 16;
-  static constexpr bool OF_INPUT = OF_INPUT_, IN_REGISTERS = IN_REGISTERS_;
+  static constexpr bool OF_INPUT = OF_INPUT_, DROPOUT = DROPOUT_, IN_REGISTERS = IN_REGISTERS_;
+  static constexpr bool KEEPS = OF_INPUT || DROPOUT;  // what φ′ reads lies apart from what the next layer reads
   static constexpr int PARTS = IN / 16 * (OUT / 16), COLUMNS = OUT / 8;  // of dW, 16 × 16; of db, 8 each
 };
 
@@ -55,9 +57,9 @@ template <typename T_, int WARPS_, typename... Layers> struct Stack {
     if constexpr (l == 0) return bias<LAYERS>();
     else return output<l - 1>() + ROWS * pitch<l - 1>();
   }
-  template <int l> static __device__ constexpr int input() {  // the pre-activation of layer l
+  template <int l> static __device__ constexpr int kept() {  // what φ′ of layer l reads, if it KEEPS that
     if constexpr (l == 0) return output<LAYERS + 1>();
-    else return input<l - 1>() + (layer<l - 1>::OF_INPUT ? ROWS * pitch<l>() : 0);
+    else return kept<l - 1>() + (layer<l - 1>::KEEPS ? ROWS * pitch<l>() : 0);
   }
   template <int l> static __device__ constexpr int parts() { return (layer<l>::PARTS + WARPS - 1) / WARPS; }
   template <int l> static __device__ constexpr int columns() { return (layer<l>::COLUMNS + WARPS - 1) / WARPS; }

@@ -1,18 +1,26 @@
 """Which operations are a stack of Dense layers: their stack, and the arrays it reads and writes.
 
-affine …                                                           a prediction
-affine …  loss  [scaled …]  {activation_backward  affine_gradients  gemm} … without the last gemm
-                                                                   a training step
+The operations of a prediction, and those of a training step; those in brackets may be absent:
+
+    affine …
+    {affine  [dropout_mask  dropout]} …  loss  [scaled …]
+    {[dropout]  activation_backward  affine_gradients  gemm} … without the last gemm
 """
 
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import Any
 
 from numpy import int32
 
 from ffnn_gpu.arrays.array_types import Array
-from ffnn_gpu.backends.cuda.fused.stack import CROSS_ENTROPY, Stack, StackLoss, dense_layer, pointwise_loss
+from ffnn_gpu.backends.cuda.fused.stack import (
+    CROSS_ENTROPY,
+    MOST_LAYERS,
+    Stack,
+    StackLoss,
+    dense_layer,
+    pointwise_loss,
+)
 from ffnn_gpu.backends.cuda.kernels import NoKernelError
 
 LOSSES = "softmax_cross_entropy", "pointwise_loss"
@@ -25,6 +33,7 @@ class Arrays:
     """The arrays of a stack, in the order of the kernels' parameters.
 
     parameters, gradients: W and b of each layer, dW and db; None if the layer has no bias.
+    dropouts: the arguments of the masks, in the order of the layers that have one.
     """
 
     x: Array
@@ -37,6 +46,7 @@ class Arrays:
     share: Array = None
     scale: Array = None
     gradients: list[Array] = field(default_factory=list)
+    dropouts: list[dict[str, Any]] = field(default_factory=list)
 
 
 def recognized(backend: Any, issued: list[Operation], value: Array | None) -> tuple[Stack, Arrays] | None:
@@ -45,15 +55,17 @@ def recognized(backend: Any, issued: list[Operation], value: Array | None) -> tu
     value: where the loss is to be; None for a prediction.
     """
     try:
-        layers = _layers(backend, issued)
+        layers, rest = _layers(backend, issued)
         first, last = layers[0], layers[-1]
         parameters = [array for layer in layers for array in (layer["W"], layer["b"])]
         arrays = Arrays(first["x"], last["out"], parameters, value=value)
-        loss = None if value is None else _training_step(backend, layers, issued[len(layers) :], arrays)
+        arrays.dropouts = [layer["masked"] for layer in layers if layer["masked"]]
+        loss = None if value is None else _training_step(backend, layers, rest, arrays)
         _require(value is not None or len(layers) == len(issued))
         S = backend.suffix(first["x"])
         shapes = tuple(
-            dense_layer(layer["W"].shape[0], layer["W"].shape[1], layer["phi"]) for layer in layers
+            dense_layer(layer["W"].shape[0], layer["W"].shape[1], layer["phi"], layer["masked"] is not None)
+            for layer in layers
         )
     except NoKernelError:
         return None
@@ -64,25 +76,37 @@ def recognized(backend: Any, issued: list[Operation], value: Array | None) -> tu
 def loss_fits(backend: Any, issued: list[Operation], loss: Operation) -> bool:
     """Return whether these operations and this loss may begin a training step."""
     try:
-        layers = _layers(backend, issued)
-        _require(len(layers) == len(issued))
+        layers, rest = _layers(backend, issued)
+        _require(not rest)
         _loss(backend, layers[-1], *loss)
     except NoKernelError:
         return False
     return True
 
 
-def _layers(backend: Any, issued: list[Operation]) -> list[dict[str, Any]]:
-    """Return the arguments of the products at the beginning, each of the output of the one before it."""
-    layers = [given for _, given in takewhile(lambda operation: operation[0] == "affine", issued)]
-    _require(layers)
-    x = layers[0]["x"]
-    for layer in layers:
+def _layers(backend: Any, issued: list[Operation]) -> tuple[list[dict[str, Any]], list[Operation]]:
+    """Return the layers at the beginning, each of the output of the one before it, and the other operations.
+
+    A layer is the arguments of its product, with `masked`: None, or the arguments of its dropout's mask.
+    """
+    layers, rest = list[dict[str, Any]](), list(issued)
+    x = rest[0][1].get("x") if rest else None
+    while rest and rest[0][0] == "affine":
+        layer = rest.pop(0)[1] | {"masked": None}
         _require(_same(layer["x"], x) and layer.get("factor", 1.0) == 1)
+        backend.suffix(layer["x"], layer["W"], layer["b"], layer["out"], layer.get("s"))
+        _require(all(layer[name].data.ptr % PACK == 0 for name in ("x", "W", "out")))
         x = layer["out"]
-        backend.suffix(layer["x"], layer["W"], layer["b"], x, layer.get("s"))
-    _require(all(a.data.ptr % PACK == 0 for layer in layers for a in (layer["x"], layer["W"], layer["out"])))
-    return layers
+        if [name for name, _ in rest[:2]] == ["dropout_mask", "dropout"]:
+            (_, layer["masked"]), (_, product) = rest.pop(0), rest.pop(0)
+            _require(_same(product["x"], x) and _same(product["mask"], layer["masked"]["out"]))
+            x = product["out"]
+        layers.append(layer)
+    masks = [layer["masked"] for layer in layers if layer["masked"]]
+    _require(layers and layers[-1]["masked"] is None and len(layers) <= MOST_LAYERS)
+    _require(all(mask[key] == masks[0][key] for mask in masks for key in ("seed", "row")))
+    _require(all(_same(mask["step"], masks[0]["step"]) for mask in masks))
+    return layers, rest
 
 
 def _training_step(
@@ -104,6 +128,10 @@ def _training_step(
         da = given["out"]
         name, given = next(operations)
     for layer in reversed(layers):
+        if layer["masked"]:
+            _require(name == "dropout" and _same(given["x"], da) and given["out"] is da)
+            _require(_same(given["mask"], layer["masked"]["out"]))
+            name, given = next(operations)
         _require(name == "activation_backward" and given["phi"] is layer["phi"])
         _require(
             _same(given["da"], da) and _same(given["a"], layer["out"]) and given.get("s") is layer.get("s")

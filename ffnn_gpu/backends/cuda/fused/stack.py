@@ -22,19 +22,23 @@ WARPS = 8, 4  # of a block; fewer have less of a tile in shared memory
 # Registers of a thread for sums over tiles, beside layers of up to this width: more would spill.
 REGISTERS_FOR_SUMS = {64: 112, 128: 88}
 FILES = tuple(
-    Path(__file__).with_name(name)
-    for name in ("matrices.cuh", "dense_stack.cuh", "dense_stack_gradients.cuh")
+    Path(__file__).with_name(f"{name}.cuh")
+    for name in ("matrices", "dense_stack", "dropout", "losses", "dense_stack_gradients", "dense_stack_sums")
 )
 
 
 class DenseLayer(NamedTuple):
-    """One layer: inputs, outputs, φ and φ′ as function objects, and whether φ′ reads the pre-activation."""
+    """One layer: inputs, outputs, φ and φ′ as function objects.
+
+    of_input: whether φ′ reads the pre-activation. dropout: whether a mask multiplies the output.
+    """
 
     I: int
     O: int
     phi: FunctionObject
     slope: FunctionObject
     of_input: bool
+    dropout: bool
 
     @property
     def padded(self) -> tuple[int, int]:
@@ -46,18 +50,19 @@ class DenseLayer(NamedTuple):
         return 2 * -(-(I // 16 * (O // 16)) // warps) + -(-(O // 8) // warps)
 
     def text(self, in_registers: bool) -> str:
-        flags = ", ".join(str(flag).lower() for flag in (self.of_input, in_registers))
+        flags = ", ".join(str(flag).lower() for flag in (self.of_input, self.dropout, in_registers))
         return f"Layer<{self.I}, {self.O}, {self.phi.name}, {self.slope.name}, {flags}>"
 
 
 SAME, ONE = FunctionObject("Same", ""), FunctionObject("One", "")
 
 
-def dense_layer(I: int, O: int, phi: Any) -> DenseLayer:
+def dense_layer(I: int, O: int, phi: Any, dropout: bool = False) -> DenseLayer:
     """Return a layer of this activation. Raises NoKernelError if its formula has no kernel."""
     if phi.name == "identity":
-        return DenseLayer(I, O, SAME, ONE, False)
-    return DenseLayer(I, O, formulas.function(phi.value), formulas.function(phi.derivative), phi.needs_input)
+        return DenseLayer(I, O, SAME, ONE, False, dropout)
+    functions = formulas.function(phi.value), formulas.function(phi.derivative)
+    return DenseLayer(I, O, *functions, phi.needs_input, dropout)
 
 
 class StackLoss(NamedTuple):
@@ -109,7 +114,10 @@ class Stack:
         parameters = sum(I * (O + GAP) + O for I, O in (layer.padded for layer in self.layers))
         columns = self.layers[0].padded[0] + GAP
         if self.loss is not None:
-            columns += sum((layer.padded[1] + GAP) * (1 + layer.of_input) for layer in self.layers)
+            kept = [layer.of_input or layer.dropout for layer in self.layers]
+            columns += sum(
+                (layer.padded[1] + GAP) * (1 + keeps) for layer, keeps in zip(self.layers, kept, strict=True)
+            )
         return 2 * (parameters + 16 * warps * columns)
 
     @cached_property
@@ -146,12 +154,12 @@ class Stack:
         parameters = (
             f"const {T}* x, const {self.loss.targets}* y, const float* w, float smoothing, "
             "const double* total, const double* share, const double* scale, float* value, double* partial, "
-            "unsigned* finished, double* sums, int B"
+            f"unsigned* finished, double* sums, int B{self._dropout_parameters}"
         )
         call = (
             f"dense_stack_gradients<{self._type}>(x, {self.loss.text}{{y, w, smoothing}}, "
-            "Factors{total, share, scale}, value, partial, finished, reinterpret_cast<float*>(sums), B, "
-            "arrays)"
+            f"Factors{{total, share, scale}}, {self._random}, value, partial, finished, "
+            "reinterpret_cast<float*>(sums), B, arrays)"
         )
         return self._entry("dense_stack_gradients", parameters, call, f"const {T}", "W", "b")
 
@@ -160,6 +168,34 @@ class Stack:
         """The kernel of the sums over blocks."""
         call = f"dense_stack_sums<{self._type}>(reinterpret_cast<const float*>(sums), blocks, arrays)"
         return self._entry("dense_stack_sums", "const double* sums, int blocks", call, "float", "dW", "db")
+
+    @property
+    def _dropout_parameters(self) -> str:
+        numbers = [number for number, layer in enumerate(self.layers) if layer.dropout]
+        each = (
+            f", unsigned layer{n}, unsigned threshold{n}, float scale{n}, double rate{n}, "
+            f"const double* factor{n}"
+            for n in numbers
+        )
+        of_all = ", const Index* step, unsigned seed_low, unsigned seed_high, unsigned row" if numbers else ""
+        return "".join([of_all, *each])
+
+    @property
+    def _random(self) -> str:
+        if not self._dropout_parameters:
+            return "Random{}"
+        return "Random{step, seed_low, seed_high, row, dropouts}"
+
+    @property
+    def _dropouts(self) -> str:
+        """The line that makes the layers' dropouts from the parameters."""
+        if not self._dropout_parameters:
+            return ""
+        each = (
+            f"dropout(layer{n}, threshold{n}, scale{n}, rate{n}, factor{n})" if layer.dropout else "Dropout{}"
+            for n, layer in enumerate(self.layers)
+        )
+        return f"const Dropout dropouts[] = {{{', '.join(each)}}};\n  "
 
     @property
     def _type(self) -> str:
@@ -172,11 +208,12 @@ class Stack:
         names = [f"{name}{layer}" for layer in range(len(self.layers)) for name in arrays]
         declared = ", ".join([parameters, *(f"{kind}* {name}" for name in names)])
         threads = THREADS if template == "dense_stack_sums" else WARP * self.warps
-        body = f"{kind}* const arrays[] = {{{', '.join(names)}}};\n  {call};"
+        dropouts = self._dropouts if "dropouts" in call else ""
+        body = f"{dropouts}{kind}* const arrays[] = {{{', '.join(names)}}};\n  {call};"
         widths = "_".join(map(str, (self.layers[0].I, *(layer.O for layer in self.layers))))
         digits = hashlib.sha256(f"{declared}{body}".encode()).hexdigest()[:8]
         name = f"{template}_{widths}_{digits}_{self.S}"
-        head = f'extern "C" __global__ void __launch_bounds__({threads}) {name}({declared})'
+        head = f'extern "C" __global__ void __launch_bounds__({threads}, 1) {name}({declared})'
         functions = [f for layer in self.layers for f in (layer.phi, layer.slope)]
         functions += () if self.loss is None else self.loss.functions
         return Generated(name, tuple(f.text for f in functions), f"{head} {{\n  {body}\n}}\n", FILES)

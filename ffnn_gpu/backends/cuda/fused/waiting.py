@@ -5,7 +5,7 @@ a stack of Dense layers issues are collected instead of launched. At the first o
 end, they are launched: as the kernel of the stack if they are one and it is faster, else one by one, in their
 order.
 
-Why nothing sees the difference: only Dense layers and losses of this package are collected, whose code
+Why nothing sees the difference: only Dense, Dropout and losses of this package are collected, whose code
 reads no values between operations, and each operation returns an array that exists before it is launched.
 """
 
@@ -23,7 +23,7 @@ from ffnn_gpu.backends.cuda.fused.stack import MOST_LAYERS, WIDEST, WIDEST_INPUT
 if TYPE_CHECKING:
     from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
 
-HALF = ("float16", "bfloat16")
+HALF, COLLECTED = ("float16", "bfloat16"), ("Dense", "Dropout")
 # Operations that neither wait nor end the waiting: they touch nothing that the others write. An optimizer
 # makes its state by some of them, before the backward pass of its first step.
 PASSED = (
@@ -32,14 +32,15 @@ PASSED = (
 )  # fmt: skip
 RETURNED = {  # operation that may wait → the argument that it returns
     "affine": "out", "softmax_cross_entropy": "", "pointwise_loss": "", "scaled": "out",
-    "activation_backward": "da", "affine_gradients": "", "gemm": "out",
+    "activation_backward": "da", "affine_gradients": "", "gemm": "out", "dropout_mask": "out",
+    "dropout": "out",
 }  # fmt: skip
 
 
 def run_step(self: "CupyBackend", code: Callable[..., Any], *args: Any) -> Any:
     """Return code(*args), with the operations of its forward and backward pass as one kernel if they fit."""
     network, loss = args[:2]
-    if loss is None or loss.reads_values or not _is_ours(loss) or not _fits(self, network):
+    if loss is None or not _is_ours(loss) or loss.reads_values or not _fits(self, network):
         return code(*args)
     return _collected(self, True, code, *args)
 
@@ -64,11 +65,11 @@ def _collected(self: "CupyBackend", trains: bool, code: Callable[..., Any], *arg
 
 
 def _fits(self: "CupyBackend", network: Any) -> bool:
-    """Return whether this may be a stack: Dense layers of this package, narrow and in 16 bits."""
+    """Return whether this may be a stack: Dense and Dropout of this package, narrow and in 16 bits."""
     narrow = network.n_in <= WIDEST_INPUT and max(network.widths[1:]) <= WIDEST
     narrow = narrow and network.compute_dtype.name in HALF
-    few = len(network.layers) <= MOST_LAYERS and network.members is None
-    dense = all(_is_ours(layer) and type(layer).__name__ == "Dense" for layer in network.layers)
+    few = len(network.layers) <= 2 * MOST_LAYERS and network.members is None
+    dense = all(_is_ours(layer) and type(layer).__name__ in COLLECTED for layer in network.layers)
     return bool(self.use_fused and self.use_kernels and narrow and few and dense)
 
 

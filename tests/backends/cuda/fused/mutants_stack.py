@@ -1,4 +1,4 @@
-"""Planted mistakes in matrices.cuh, dense_stack.cuh and dense_stack_gradients.cuh."""
+"""Planted mistakes in the kernels of ffnn_gpu/backends/cuda/fused."""
 
 from dataclasses import dataclass
 
@@ -98,7 +98,7 @@ MUTANTS = (
     ),
     Mutant(
         "gradient of the bias lost",
-        "multiply_add(T(), c[2 * S + s], ones, B[2], B[3]);",
+        "multiply_add(T(), c[s], ones, B[2], B[3]);",
         "",
     ),
     Mutant(
@@ -113,8 +113,8 @@ MUTANTS = (
     ),
     Mutant(
         "parts of another warp",
-        "const int part = at.warp * S + s;\n      if (Layer",
-        "const int part = at.warp + s;\n      if (Layer", case="classes",
+        "const int part = at.warp * S + first + s;\n",
+        "const int part = at.warp + first + s;\n", case="classes",
     ),
     Mutant(
         "rows of aᵀ exchanged",
@@ -153,7 +153,7 @@ MUTANTS = (
     ),
     Mutant(
         "derivative at the output for the pre-activation",
-        "Below::OF_INPUT ? Net::template input<l - 1>() : Net::template output<l>()",
+        "Below::KEEPS ? Net::template kept<l - 1>() : Net::template output<l>()",
         "Net::template output<l>()", case="half",
     ),
     Mutant(
@@ -180,5 +180,31 @@ MUTANTS = (
         "prediction of the rows of another block",
         "row += (Index)gridDim.x * Net::ROWS) {\n    const int rows",
         "row += Net::ROWS) {\n    const int rows",
+    ),
+    Mutant(
+        "words of the neighbour", "mine[2] = {odd ? word.z : word.x,", "mine[2] = {odd ? word.x : word.z,",
+        case="dropout",
+    ),
+    Mutant(
+        "rows of the batch alone",
+        "random.row + (unsigned)tile.row",
+        "(unsigned)tile.row", case="dropout",
+    ),
+    Mutant(
+        "rate without its factor",
+        "  const double p = rate * *factor;\n  return",
+        "  const double p = rate;\n  return", case="dropout",
+    ),
+    Mutant(
+        "bits of the first columns",
+        "kept[n / 8] >> (n % 8 * 4 + 2 * h)",
+        "kept[n / 8] >> (2 * h)", case="dropout",
+    ),
+    Mutant("derivative at the dropped output", "KEEPS = OF_INPUT || DROPOUT;", "KEEPS = OF_INPUT;",
+           case="dropout"),
+    Mutant(
+        "masks not applied to the gradient",
+        "if constexpr (Below::DROPOUT) drop<T>(da,",
+        "if constexpr (false) drop<T>(da,", case="dropout",
     ),
 )  # fmt: skip

@@ -5,18 +5,20 @@ kernels computed them.
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any
 
 import ml_dtypes  # noqa: F401 - registers the name bfloat16 in NumPy
 import numpy as np
 
-from ffnn_gpu import SGD, Backend, Dense, Network, train_step
+from ffnn_gpu import SGD, Backend, Dense, Dropout, Network, train_step
 from ffnn_gpu.backends.cuda.fused import stack
 from ffnn_gpu.nn.losses.standard import LOSSES, SoftmaxCrossEntropy, huber
 from ffnn_gpu.training.step import gradient
 
 REFERENCE = Backend()
+SCHEDULE, FACTOR, STEP, ROW = "flat_cos", 0.5, 7, 3  # of dropout
+FACTORS = None, None, np.array([FACTOR])
 NEIGHBOUR = {"bfloat16": 2.0**-8, "float16": 2.0**-10}
 
 
@@ -35,10 +37,18 @@ class StackCase:
     bias: bool = True
     weighted: bool = False
     exact: bool = False
+    rates: tuple = ()
+
+    @property
+    def dense(self):
+        return [Dense(width, phi, self.bias) for width, phi in zip(self.widths[1:], self.phi, strict=True)]
 
     @property
     def layers(self):
-        return [Dense(width, phi, self.bias) for width, phi in zip(self.widths[1:], self.phi, strict=True)]
+        """Return the dense layers, with a Dropout after each that has a rate; the last one has a schedule."""
+        dropouts = [Dropout(rate, SCHEDULE if rate is self.rates[-1] else None) for rate in self.rates]
+        pairs = zip_longest(self.dense, dropouts)
+        return [each for pair in pairs for each in pair if each is not None]
 
 
 LOGITS = SoftmaxCrossEntropy(label_smoothing=0.1)
@@ -52,19 +62,25 @@ CASES = (
         "no bias", "bfloat16", (8, 40, 3), ("gelu", "silu"), LOSSES["binary_cross_entropy_with_logits"],
         bias=False, weighted=True,
     ),
+    StackCase(
+        "dropout", "bfloat16", (8, 16, 33, 8, 2), ("sigmoid", "gelu", "relu", "identity"),
+        LOSSES["mean_squared_error"], rates=(0.3, 0.5, 0.25),
+    ),
 )  # fmt: skip
 
 
 def kernels(backend, case):
     """Return the kernels of this case."""
     layers = tuple(
-        stack.dense_layer(I, O, layer.activation)
-        for (I, O), layer in zip(pairwise(case.widths), case.layers, strict=True)
+        stack.dense_layer(I, O, layer.activation, bool(rate))
+        for (I, O), layer, rate in zip_longest(pairwise(case.widths), case.dense, case.rates)
     )
     of_labels = isinstance(case.loss, SoftmaxCrossEntropy)
     loss = stack.CROSS_ENTROPY if of_labels else stack.pointwise_loss(case.loss)
     S = {"bfloat16": "bf16", "float16": "f16"}[case.dtype]
-    whole, forward = (stack.Stack(S, layers, each, backend.shared_memory) for each in (loss, None))
+    without = tuple(layer._replace(dropout=False) for layer in layers)
+    whole = stack.Stack(S, layers, loss, backend.shared_memory)
+    forward = stack.Stack(S, without, None, backend.shared_memory)
     return [forward.prediction, whole.gradients, whole.gradient_sums]
 
 
@@ -93,13 +109,25 @@ def check(backend, case, B, share=None):
     parameters = [
         [None if a is None else backend.to_host(a).astype(np.float64) for a in (p.W, getattr(p, "b", None))]
         for p in network.params.views
+        if hasattr(p, "W")
     ]
     loss_scale = network.params.loss_scale
     scale = 1.0 if loss_scale is None else float(backend.to_host(loss_scale)[0])
-    z, value, gradients = oracle(case, parameters, x, y, w, share or 1.0, scale)
+    backend.write(network.params.step, 0, STEP)
+    if case.rates:
+        backend.write(network.params.factor(network.layers[-2].schedule), 0, FACTOR)
+    masks = [
+        REFERENCE.dropout_mask(rate, 1, np.array([STEP]), 2 * number + 1, ROW, np.empty((B, width)), factor)
+        for number, (rate, width, factor) in enumerate(
+            zip(case.rates, case.widths[1:], FACTORS, strict=False)
+        )
+    ]
+    z = oracle(case, parameters, x, y, w)[0]
+    _, value, gradients = oracle(case, parameters, x, y, w, masks, share or 1.0, scale)
     backend.xp.launched.clear()
     got_z = network.predict(on_device[0])
     ws = network.workspace(max(B, 1))
+    ws.stream.row = ROW
     if share is None:
         got = train_step(
             network, case.loss, SGD(0.0), *on_device[:2], ws.first(B), on_device[2], checked=True
@@ -115,7 +143,8 @@ def check(backend, case, B, share=None):
     )
     near(case, "z", backend.to_host(got_z), z)
     near(case, "loss", backend.to_host(got), value)
-    for l, (views, wanted) in enumerate(zip(network.params.views, gradients, strict=True)):
+    dense = [views for views in network.params.views if hasattr(views, "W")]
+    for l, (views, wanted) in enumerate(zip(dense, gradients, strict=True)):
         for name, right in zip(("dW", "db"), wanted, strict=True):
             if right is not None:
                 near(case, f"{name} of layer {l}", backend.to_host(getattr(views, name)), right)
@@ -131,17 +160,19 @@ def targets(case, B, rng):
     return rng.uniform(size=(B, O)).astype(np.float32)
 
 
-def oracle(case, parameters, x, y, w, share, scale):
+def oracle(case, parameters, x, y, w, masks=(), share=1.0, scale=1.0):
     """Return outputs, the loss, and dW and db of each layer, times the loss scale."""
+    masks = [*masks, *[1.0] * (len(parameters) - len(masks))]
 
     def rounded(a):
         return a.astype(case.dtype).astype(np.float64)
 
-    a, s = [x.astype(np.float64)], []
-    for (W, b), layer in zip(parameters, case.layers, strict=True):
+    a, s, before = [x.astype(np.float64)], [], []
+    for (W, b), layer, mask in zip(parameters, case.dense, masks, strict=True):
         pre = a[-1] @ W + (0 if b is None else b)
         s.append(rounded(pre))
-        a.append(rounded(layer.activation.value(np, pre)))
+        before.append(rounded(layer.activation.value(np, pre)))
+        a.append(rounded(before[-1] * rounded(np.asarray(mask))))
     z, dz, weight = a[-1], np.empty_like(a[-1]), None if w is None else w.astype(np.float64)
     if isinstance(case.loss, SoftmaxCrossEntropy):
         smoothing = float(np.float32(case.loss.label_smoothing))
@@ -151,8 +182,9 @@ def oracle(case, parameters, x, y, w, share, scale):
     da = scale * share * dz
     gradients = []
     for l in reversed(range(len(parameters))):
-        phi, (W, b) = case.layers[l].activation, parameters[l]
-        delta = rounded(da * phi.derivative(np, s[l] if phi.needs_input else a[l + 1]))
+        phi, (W, b) = case.dense[l].activation, parameters[l]
+        slope = phi.derivative(np, s[l] if phi.needs_input else before[l])
+        delta = rounded(da * rounded(np.asarray(masks[l])) * slope)
         gradients.insert(0, (a[l].T @ delta, None if b is None else delta.sum(0)))
         da = delta @ W.T
     return z, value, gradients

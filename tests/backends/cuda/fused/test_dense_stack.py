@@ -63,7 +63,7 @@ def test_sums_in_memory_and_four_warps_equal_the_oracle(monkeypatch):
     case = BY_NAME["exact"]
     backend = compiled(case)
     text = kernels(backend, case)[1].entry
-    assert "Stack<__nv_bfloat16, 4, Layer" in text and text.count("false, false>") == 2
+    assert "Stack<__nv_bfloat16, 4, Layer" in text and text.count("false, false, false>") == 2
     for B in (3, 300):
         check(backend, case, B)
 

@@ -3,7 +3,18 @@
 import numpy as np
 import pytest
 
-from ffnn_gpu import SGD, Adam, Dense, Dropout, Network, ShapeError, fit, softmax_cross_entropy, train_step
+from ffnn_gpu import (
+    SGD,
+    Adam,
+    Dense,
+    Dropout,
+    LayerNorm,
+    Network,
+    ShapeError,
+    fit,
+    softmax_cross_entropy,
+    train_step,
+)
 from ffnn_gpu.backends.cuda.cublaslt import matmul as cublaslt
 from ffnn_gpu.backends.cuda.cublaslt.store import CHOICE
 from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
@@ -109,7 +120,9 @@ def test_faster_way_is_timed_once_and_stored(monkeypatch, faster):
 Q = np.eye(CLASSES, dtype=np.float32)[Y]
 OTHERS = {
     "wide": {"layers": [Dense(129, "relu"), Dense(CLASSES)]},
-    "dropout": {"layers": [Dense(HIDDEN, "relu"), Dropout(0.2), Dense(CLASSES)]},
+    "dropout of outputs": {"layers": [Dense(CLASSES, "relu"), Dropout(0.2)]},
+    "dropout of inputs": {"layers": [Dropout(0.2), Dense(CLASSES)]},
+    "normalization": {"layers": [Dense(HIDDEN, "relu"), LayerNorm(), Dense(CLASSES)]},
     "float32": {"dtype": "float32"},
     "soft targets": {"y": Q},
     "class weights": {"loss": SoftmaxCrossEntropy(class_weight=(2.0,) * CLASSES)},
