@@ -240,11 +240,11 @@ class CupyBackend(Backend):
     def waiting(self, waiting: Waiting | None) -> None:
         self._of_thread.waiting = waiting
 
-    @property
+    @functools.cached_property
     def multiprocessors(self) -> int:
         return int(self.device.attributes["MultiProcessorCount"])
 
-    @property
+    @functools.cached_property
     def shared_memory(self) -> int:
         """The bytes of shared memory that a block may have; 0 if there are no tensor cores for bfloat16."""
         has_cores = self.device.attributes["ComputeCapabilityMajor"] >= 8

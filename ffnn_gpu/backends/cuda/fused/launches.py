@@ -28,7 +28,7 @@ MOST_PREDICTING = 2  # blocks of a multiprocessor in a prediction: 256 threads h
 def run_faster(self: "CupyBackend", stack: Stack, arrays: Arrays, one_by_one: Callable[[], None]) -> None:
     """Launch the stack or its operations. Both write the same arrays and read others."""
     fused = partial(_gradients if stack.loss else _prediction, self, stack, arrays)
-    if len(arrays.x) == 0 or not _is_faster(self, stack, arrays, fused, one_by_one):
+    if len(arrays.x) == 0 or not is_faster(self, stack, arrays, fused, one_by_one):
         one_by_one()
         return
     branches = self.branches
@@ -41,7 +41,7 @@ def run_faster(self: "CupyBackend", stack: Stack, arrays: Arrays, one_by_one: Ca
     self.on_device(branches.issue, fused, read, written)
 
 
-def _is_faster(
+def is_faster(
     self: "CupyBackend",
     stack: Stack,
     arrays: Arrays,

@@ -4,8 +4,9 @@ import os
 
 import pytest
 
+from ffnn_gpu.backends import get_backend
 from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
-from ffnn_gpu.backends.cuda.fused import stack
+from ffnn_gpu.backends.cuda.fused import launches, stack
 from ffnn_gpu.backends.cuda.kernels import ARITHMETIC, source
 from tests.backends.cuda.emulated_cupy import EmulatedCupy, emulator
 from tests.backends.cuda.fake_cupy import installed
@@ -41,6 +42,14 @@ def two_blocks(monkeypatch):
 @pytest.mark.parametrize("name", BY_NAME)
 def test_step_and_prediction_equal_the_oracle(backend, name, B):
     check(backend, BY_NAME[name], B)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", BY_NAME)
+def test_step_and_prediction_on_a_gpu_equal_the_oracle(name, monkeypatch):
+    monkeypatch.setattr(launches, "is_faster", lambda *given: True)
+    for B in (17, 300):
+        check(get_backend("cupy"), BY_NAME[name], B)
 
 
 @pytest.mark.parametrize("name", ["classes", "half"])
