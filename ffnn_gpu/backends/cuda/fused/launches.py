@@ -36,8 +36,8 @@ def run_faster(self: "CupyBackend", stack: Stack, arrays: Arrays, one_by_one: Ca
         self.on_device(fused)
         return
     written = [arrays.z] if stack.loss is None else [arrays.value, *arrays.gradients]
-    read = [arrays.x, arrays.y, arrays.weight, arrays.share, arrays.scale, *arrays.parameters]
-    read += _random(arrays.dropouts)
+    read = [arrays.x, arrays.y, arrays.weight, arrays.class_weight, arrays.share, arrays.scale]
+    read += *arrays.parameters, *_random(arrays.dropouts)
     self.on_device(branches.issue, fused, read, written)
 
 
@@ -74,11 +74,12 @@ def _gradients(self: "CupyBackend", stack: Stack, arrays: Arrays) -> None:
     """Launch loss and gradients of each block's tiles, and the sums over the blocks."""
     kernels, threads, blocks = self.kernels, WARP * stack.warps, _blocks(self, stack, arrays)
     kernels.compile(stack.gradients, stack.gradient_sums)
-    total = total_weight(self, stack.S, arrays.weight)
+    labels = None if arrays.class_weight is None else arrays.y
+    total = total_weight(self, stack.S, arrays.weight, labels, arrays.class_weight)
     sums = kernels.scratch("gradients of blocks", self.multiprocessors * stack.sums * threads * 2)
     arguments = (
-        *(arrays.x, arrays.y, arrays.weight, float32(arrays.smoothing), total, arrays.share, arrays.scale),
-        *(arrays.value, *kernels.partials(), sums, int32(len(arrays.x))),
+        *(arrays.x, arrays.y, arrays.weight, arrays.class_weight, float32(arrays.smoothing), total),
+        *(arrays.share, arrays.scale, arrays.value, *kernels.partials(), sums, int32(len(arrays.x))),
         *(*_random(arrays.dropouts), *arrays.parameters),
     )
     kernels.blocks(stack.gradients, blocks, threads, stack.shared, *arguments)

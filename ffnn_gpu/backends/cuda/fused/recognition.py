@@ -16,6 +16,7 @@ from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cuda.fused.stack import (
     CROSS_ENTROPY,
     MOST_LAYERS,
+    WEIGHTED_CROSS_ENTROPY,
     Stack,
     StackLoss,
     dense_layer,
@@ -41,6 +42,7 @@ class Arrays:
     parameters: list[Array]
     y: Array = None
     weight: Array = None
+    class_weight: Array = None
     value: Array = None
     smoothing: float = 0.0
     share: Array = None
@@ -117,7 +119,7 @@ def _training_step(
     name, given = next(operations)
     loss = _loss(backend, layers[-1], name, given)
     arrays.y, arrays.weight = given["y"], given["weight"]
-    arrays.smoothing = given.get("label_smoothing", 0.0)
+    arrays.class_weight, arrays.smoothing = given.get("class_weight"), given.get("label_smoothing", 0.0)
     da = given["dz"]
     name, given = next(operations)
     while name == "scaled":
@@ -156,9 +158,9 @@ def _loss(backend: Any, layer: dict[str, Any], name: str, given: dict[str, Any])
     _require(dz is not None and _same(z, layer["out"]))
     if name == "softmax_cross_entropy":
         labels = y.ndim == 1 and y.dtype == int32 and y.flags.c_contiguous
-        _require(labels and given["class_weight"] is None)
-        backend.suffix(z, wide=(weight,), dz=dz)
-        return CROSS_ENTROPY
+        _require(labels)
+        backend.suffix(z, wide=(weight, given["class_weight"]), dz=dz)
+        return CROSS_ENTROPY if given["class_weight"] is None else WEIGHTED_CROSS_ENTROPY
     backend.suffix(z, wide=(y, weight), dz=dz)
     return pointwise_loss(given["kind"])
 

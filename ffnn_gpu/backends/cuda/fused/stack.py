@@ -73,7 +73,8 @@ class StackLoss(NamedTuple):
     targets: str
 
 
-CROSS_ENTROPY = StackLoss("CrossEntropyOfLabels", (), "int")
+CROSS_ENTROPY = StackLoss("CrossEntropyOfLabels<false>", (), "int")
+WEIGHTED_CROSS_ENTROPY = StackLoss("CrossEntropyOfLabels<true>", (), "int")  # with weights of classes
 
 
 def pointwise_loss(kind: Any) -> StackLoss:
@@ -152,12 +153,12 @@ class Stack:
         assert self.loss is not None
         T = CTYPE[self.S]
         parameters = (
-            f"const {T}* x, const {self.loss.targets}* y, const float* w, float smoothing, "
+            f"const {T}* x, const {self.loss.targets}* y, const float* w, const float* v, float smoothing, "
             "const double* total, const double* share, const double* scale, float* value, double* partial, "
             f"unsigned* finished, double* sums, int B{self._dropout_parameters}"
         )
         call = (
-            f"dense_stack_gradients<{self._type}>(x, {self.loss.text}{{y, w, smoothing}}, "
+            f"dense_stack_gradients<{self._type}>(x, {self.loss.text}{{y, w, v, smoothing}}, "
             f"Factors{{total, share, scale}}, {self._random}, value, partial, finished, "
             "reinterpret_cast<float*>(sums), B, arrays)"
         )

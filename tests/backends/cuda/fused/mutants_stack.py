@@ -207,4 +207,14 @@ MUTANTS = (
         "if constexpr (Below::DROPOUT) drop<T>(da,",
         "if constexpr (false) drop<T>(da,", case="dropout",
     ),
+    Mutant(
+        "weight of the class left out of the gradient",
+        "factor - of_class(c) * (c == label",
+        "factor - (c == label", case="class weights",
+    ),
+    Mutant(
+        "row of class weight 0 counted",
+        "counts = valid && !(WEIGHTED && of_label == 0);",
+        "counts = valid;", case="class weights",
+    ),
 )  # fmt: skip

@@ -51,6 +51,7 @@ class StackCase:
         return [each for pair in pairs for each in pair if each is not None]
 
 
+CLASS_WEIGHT = (2.0, 0.0, 1.5, 0.25, 1.0)
 LOGITS = SoftmaxCrossEntropy(label_smoothing=0.1)
 CASES = (
     StackCase("classes", "bfloat16", (20, 24, 10), ("relu", "identity"), LOGITS, weighted=True),
@@ -61,6 +62,10 @@ CASES = (
     StackCase(
         "no bias", "bfloat16", (8, 40, 3), ("gelu", "silu"), LOSSES["binary_cross_entropy_with_logits"],
         bias=False, weighted=True,
+    ),
+    StackCase(
+        "class weights", "bfloat16", (8, 16, 5), ("tanh", "identity"),
+        SoftmaxCrossEntropy(label_smoothing=0.2, class_weight=CLASS_WEIGHT), weighted=True,
     ),
     StackCase(
         "dropout", "bfloat16", (8, 16, 33, 8, 2), ("sigmoid", "gelu", "relu", "identity"),
@@ -77,6 +82,7 @@ def kernels(backend, case):
     )
     of_labels = isinstance(case.loss, SoftmaxCrossEntropy)
     loss = stack.CROSS_ENTROPY if of_labels else stack.pointwise_loss(case.loss)
+    loss = stack.WEIGHTED_CROSS_ENTROPY if getattr(case.loss, "class_weight", None) else loss
     S = {"bfloat16": "bf16", "float16": "f16"}[case.dtype]
     without = tuple(layer._replace(dropout=False) for layer in layers)
     whole = stack.Stack(S, layers, loss, backend.shared_memory)
@@ -183,7 +189,8 @@ def oracle(case, parameters, x, y, w, masks=(), share=1.0, scale=1.0):
     z, dz, weight = a[-1], np.empty_like(a[-1]), None if w is None else w.astype(np.float64)
     if isinstance(case.loss, SoftmaxCrossEntropy):
         smoothing = float(np.float32(case.loss.label_smoothing))
-        value = REFERENCE.softmax_cross_entropy(z, y, weight, None, smoothing, dz)
+        v = case.loss.class_weight and np.array(case.loss.class_weight)
+        value = REFERENCE.softmax_cross_entropy(z, y, weight, v, smoothing, dz)
     else:
         value = REFERENCE.pointwise_loss(case.loss, z, y.astype(np.float64), weight, dz)
     da = scale * share * dz

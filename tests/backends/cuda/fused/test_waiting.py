@@ -19,7 +19,7 @@ from ffnn_gpu.backends.cuda.cublaslt import matmul as cublaslt
 from ffnn_gpu.backends.cuda.cublaslt.store import CHOICE
 from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
 from ffnn_gpu.backends.cuda.fused import launches
-from ffnn_gpu.nn.losses import MeanOverRows, SoftmaxCrossEntropy
+from ffnn_gpu.nn.losses import MeanOverRows
 from tests.backends.cuda.emulated_cupy import CupyWithCublasLt, emulator
 from tests.backends.cuda.fake_cupy import installed
 from tests.backends.cuda.fused.stacks import CASES, REFERENCE, kernels
@@ -125,7 +125,6 @@ OTHERS = {
     "normalization": {"layers": [Dense(HIDDEN, "relu"), LayerNorm(), Dense(CLASSES)]},
     "float32": {"dtype": "float32"},
     "soft targets": {"y": Q},
-    "class weights": {"loss": SoftmaxCrossEntropy(class_weight=(2.0,) * CLASSES)},
     "mean over rows": {"loss": MeanOverRows("softmax_cross_entropy")},
     "input gradient": {"input_gradient": True},
 }
