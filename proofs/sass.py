@@ -14,6 +14,7 @@ Of float32 and bfloat16 kernels, plain ones and those that serve the members of 
     widest                        bits of the widest load from global memory in a loop
     looped                        instructions in loops, each counted once
 
+    stacks                        the same of the kernels of narrow networks, in bfloat16
     rows of the loss              warp instructions of a row of softmax cross-entropy of class indices
 """
 
@@ -28,25 +29,32 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ffnn_gpu.backends.cuda.fused import stack
 from ffnn_gpu.backends.cuda.kernels import (
     ARITHMETIC,
     FORMULAS,
     KERNELS,
     OF_MEMBERS,
     OPTIONS,
+    Generated,
     generated,
     only,
     source,
 )
+from ffnn_gpu.nn.activations import gelu, identity, relu
 from proofs import ROOT, Figure, Settings
 
 BUDGET = ROOT / "proofs" / "sass_budget.json"
 PROMISE = "the machine code of CUDA kernels is within its budget"
 TYPES = ("_f32", "_bf16")
+KINDS = "plain", "of members", "stacks"
 SLACK = 1.05  # of instructions: another order of the same code may need a few more
+STACKS = ((64,) * 6, relu, False), ((256, 64, 64, 64, 64, 16), relu, True), ((128,) * 4, gelu, False)
+SHARED = 232_448  # bytes of shared memory of a block of an H200
 LOSS_ROWS = {16: 2, 64: 8, 256: 32}  # classes → lanes of a row
 LINE = re.compile(
     r"^\.text\.(\S+):$|^(\.L_x_\d+):$|^\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([\w.]+)(.*?);"
@@ -84,8 +92,8 @@ def prove(settings: Settings) -> list[Figure]:
     if budget["nvrtc"] != found["nvrtc"]:
         was, here = (".".join(map(str, each["nvrtc"])) for each in (budget, found))
         return [Figure(PROMISE, f"no verdict: the budget is of NVRTC {was}, here is {here}", None)]
-    worse = [line for kind in ("plain", "of members") for line in compared(budget[kind], found[kind], kind)]
-    kernels = len(found["plain"]) + len(found["of members"])
+    worse = [line for kind in KINDS for line in compared(budget[kind], found[kind], kind)]
+    kernels = sum(len(found[kind]) for kind in KINDS)
     rows = found["rows of the loss"]
     slow = [f"{C} classes: {n}, budget {budget['rows of the loss'][C]}" for C, n in rows.items()
             if n > budget["rows of the loss"][C] * SLACK]  # fmt: skip
@@ -120,14 +128,37 @@ def measured(scratch: Path) -> dict[str, Any]:
     )
     found: dict[str, Any] = {"nvrtc": list(_version())}
     for kind, options in (("plain", []), ("of members", [OF_MEMBERS])):
-        image, log = compiled(code, ["-DONLY_F32", *options])
-        bodies, of_ptxas = dict(functions(disassembled(image, scratch))), dict(registers(log))
-        found[kind] = {
-            name: list(counts(*of_ptxas[name], *bodies[name]))
-            for name in sorted(of_ptxas) if name.endswith(TYPES)
-        }  # fmt: skip
+        found[kind] = _counted(code, options, scratch)
+    code = source(ARITHMETIC, *stack.FILES) + generated(stacks())
+    found["stacks"] = _counted(code, [], scratch)
     found["rows of the loss"] = {str(C): rows_of_loss(C, lanes, scratch) for C, lanes in LOSS_ROWS.items()}
     return found
+
+
+def _counted(code: str, options: list[str], scratch: Path) -> dict[str, list[int]]:
+    """Return what is counted of each kernel of this text."""
+    image, log = compiled(code, ["-DONLY_F32", *options])
+    bodies, of_ptxas = dict(functions(disassembled(image, scratch))), dict(registers(log))
+    names = (name for name in sorted(of_ptxas) if name.endswith(TYPES))
+    return {name: list(counts(*of_ptxas[name], *bodies[name])) for name in names}
+
+
+def stacks() -> list[Generated]:
+    """Return the kernels of a step and of a prediction of STACKS, with softmax cross-entropy."""
+    kernels = []
+    for widths, phi, dropout in STACKS:
+        *inner, last = pairwise(widths)
+        step, prediction = (
+            stack.Stack(
+                "bf16",
+                (*(stack.dense_layer(*of, phi, drops) for of in inner), stack.dense_layer(*last, identity)),
+                loss,
+                SHARED,
+            )
+            for loss, drops in ((stack.CROSS_ENTROPY, dropout), (None, False))
+        )
+        kernels += step.gradients, step.gradient_sums, prediction.prediction
+    return kernels
 
 
 def rows_of_loss(C: int, lanes: int, scratch: Path) -> float:

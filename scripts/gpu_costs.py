@@ -26,7 +26,9 @@ PAGE = ROOT / "docs" / "gpu_costs.md"
 LIMITS = [
     f"- {1e6 * H200.launch:.1f} µs for a launch that waits for another",
     f"- {H200.bytes_per_second / 1e12:.1f} TB/s",
-    f"- {H200.flop_per_second['bfloat16'] / 1e12:.0f} TFLOP/s for bfloat16 products",
+    f"- {H200.flop_per_second['bfloat16'] / 1e12:.0f} TFLOP/s for bfloat16 products of cublasLt, "
+    f"{H200.flop_per_second['bfloat16 by mma.sync'] / 1e12:.0f} in the kernel of narrow networks",
+    f"- {H200.shared_bytes_per_second / 1e12:.1f} TB/s of shared memory, in the kernel of narrow networks",
     f"- {H200.instructions_per_second / 1e12:.2f} · 10¹² warp instructions per second",
 ]
 HEAD = f"""# Predicted costs on a GPU
@@ -36,7 +38,7 @@ from the launches that the CUDA backend records for a step of `fit` (bfloat16, R
 cross-entropy, Adam unless another optimizer is named), and a test compares the two. Several steps of
 a small batch share one graph; the figures are those of one step. `64 × (…)` is a pack of 64 networks.
 
-The model knows four limits of the {H200.name} (`benchmarks/gpu_model/machine.py`):
+The model knows five limits of the {H200.name} (`benchmarks/gpu_model/machine.py`):
 
 {chr(10).join(LIMITS)}
 
@@ -50,7 +52,7 @@ The columns:
 - chain: the longest sequence of launches in which each waits for the one before; it is no whole
   number where several steps share a graph
 - MB: bytes that the step reads and writes
-- GFLOP: operations of its matrix products
+- GFLOP: operations of its matrix products; for narrow networks with the zeros of padded widths
 - in turn: the time if no two launches overlapped
 
 | network | batch | launches | chain | MB | GFLOP | in turn, µs | predicted, µs |

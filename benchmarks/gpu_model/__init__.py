@@ -5,6 +5,7 @@ paper_cupy       a CuPy without memory: it records every launch, and what it rea
 paper_cublaslt   nvmath.bindings.cublasLt for it
 operations       operations of a step, each alone: to be timed on a GPU beside their predictions
 traffic          arguments of a kernel → bytes and instructions
+dense_stack      what the kernel of a narrow network does
 timeline         launches with their dependencies → microseconds
 machine          the rates of one GPU, with their sources
 

@@ -32,6 +32,7 @@ class Launch:
         moved: bytes read and written.
         flop: type of the product → FLOP.
         instructions: warp instructions, 0 if memory decides the time.
+        shared: bytes of shared memory read and written, 0 if they are few.
         after: numbers of the nodes that must end before.
     """
 
@@ -42,6 +43,7 @@ class Launch:
     flop: dict = field(default_factory=dict)
     instructions: float = 0.0
     after: frozenset = frozenset()
+    shared: float = 0.0
 
 
 class PaperArray(StrictArray):
@@ -135,12 +137,13 @@ class PaperCupy(StrictModule):
         self.graphs.append(tuple(self.nodes))
         return SimpleNamespace(launch=lambda stream=None: None, upload=lambda stream=None: None)
 
-    def launched(self, name, reads, writes, moved, *, flop=None, instructions=0.0, stream=None):
+    def launched(self, name, reads, writes, moved, *, flop=None, instructions=0.0, shared=0.0, stream=None):
         """Record a launch on the stream with this number, or on the current one."""
         stream = self.cuda.get_current_stream() if stream is None else self._by_number[stream]
         if stream.capturing:
             where = tuple(reads), tuple(writes)
-            self.nodes.append(Launch(name, *where, moved, flop or {}, instructions, stream.tail))
+            node = Launch(name, *where, moved, flop or {}, instructions, stream.tail, shared)
+            self.nodes.append(node)
             stream.tail = frozenset({len(self.nodes) - 1})
 
     # ---- what StrictModule computes
@@ -174,9 +177,12 @@ class PaperCupy(StrictModule):
         kernel = traffic.kernel_of(name, code)
         accesses = traffic.accesses_of_members if of_members else traffic.accesses
 
-        def launch(grid, block, arguments):
-            reads, writes, moved, instructions = accesses(kernel, arguments)
-            self.launched(kernel, reads, writes, moved, instructions=instructions)
+        def launch(grid, block, arguments, shared_mem=0):
+            reads, writes, moved, work = accesses(kernel, arguments, code)
+            self.launched(
+                kernel, reads, writes, moved,
+                flop=work.flop, instructions=work.instructions, shared=work.shared,
+            )  # fmt: skip
 
         return launch
 

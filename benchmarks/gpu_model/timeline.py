@@ -1,8 +1,8 @@
 """The time of a graph: launches that wait for others, and share what the GPU has.
 
-A launch that runs alone takes as long as its slowest part: the launch itself, its bytes, its FLOP or its
-instructions. Launches that run at the same time share each of the last three equally. Both are optimistic:
-kernels that run together also share multiprocessors and caches.
+A launch that runs alone takes as long as its slowest part: the launch itself, its bytes, its FLOP, its
+instructions or its shared memory. Launches that run at the same time share each of the last four equally.
+Both are optimistic: kernels that run together also share multiprocessors and caches.
 """
 
 from collections import Counter
@@ -15,6 +15,7 @@ def parts(launch, machine):
         "bytes": launch.moved / machine.bytes_per_second,
         "flop": sum(amount / machine.flop_per_second[kind] for kind, amount in launch.flop.items()),
         "instructions": launch.instructions / machine.instructions_per_second,
+        "shared memory": launch.shared / machine.shared_bytes_per_second,
     }
     return {name: needed for name, needed in found.items() if needed > 0}
 

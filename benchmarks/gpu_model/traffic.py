@@ -10,6 +10,7 @@ import re
 from itertools import chain
 from types import MappingProxyType
 
+from benchmarks.gpu_model.dense_stack import NONE, Work, work
 from ffnn_gpu.backends.cuda.kernels import ARITHMETIC, FORMULAS, KERNELS, NULL, source
 from ffnn_gpu.testing.strict_array import StrictArray
 
@@ -59,7 +60,9 @@ def _split(declared):
 
 
 def kernel_of(name, code):
-    """Return the key of `parameters` for an entry of this text."""
+    """Return the key of `parameters` for an entry of this text; the name of an entry of a stack."""
+    if name.startswith("dense_stack"):
+        return name
     for template, entry in TEMPLATE.findall(code):
         if entry == name:
             return template.lower()
@@ -67,7 +70,7 @@ def kernel_of(name, code):
     return max(known, key=len)
 
 
-def accesses_of_members(kernel, arguments):
+def accesses_of_members(kernel, arguments, code=""):
     """Return `accesses` of a launch for all members of a pack, whose last argument is their table.
 
     Members that read the same memory read it once.
@@ -76,25 +79,28 @@ def accesses_of_members(kernel, arguments):
     members = table.host.reshape(-1, len(arguments))
     places = [k for k, each in enumerate(arguments) if isinstance(each, StrictArray)]
     found = [
-        accesses(kernel, arguments, dict(zip(places, row[places].tolist(), strict=True))) for row in members
+        accesses(kernel, arguments, code, dict(zip(places, row[places].tolist(), strict=True)))
+        for row in members
     ]
-    reads, writes, moved, instructions = zip(*found, strict=True)
+    reads, writes, moved, done = zip(*found, strict=True)
     shared = set(reads[0]).intersection(*reads[1:]) - set().union(*writes)
     repeated = (len(found) - 1) * sum(end - start for start, end in shared)
     return (
         list(dict.fromkeys(chain.from_iterable(reads))),
         list(dict.fromkeys(chain.from_iterable(writes))),
         sum(moved) - repeated,
-        sum(instructions),
+        Work({}, 0.0, sum(each.instructions for each in done)),
     )
 
 
-def accesses(kernel, arguments, offsets=MappingProxyType({})):
-    """Return (extents read, extents written, bytes moved, warp instructions).
+def accesses(kernel, arguments, code="", offsets=MappingProxyType({})):
+    """Return (extents read, extents written, bytes moved, the other work).
 
+    code: the text of the kernel, if it is of a stack.
     offsets: argument's number → bytes from the array to what is accessed.
     """
-    declared = parameters()[kernel]
+    entry = re.search(rf"\b{kernel}\((.*?)\) {{.*?\n}}\n", code, re.S) if kernel not in parameters() else None
+    declared = parameters()[kernel] if entry is None else _split(entry[1])
     assert len(declared) == len(arguments), (kernel, len(declared), len(arguments))
     named = {name: given for (name, *_), given in zip(declared, arguments, strict=True)}
     reads, writes, moved = [], [], 0
@@ -111,7 +117,10 @@ def accesses(kernel, arguments, offsets=MappingProxyType({})):
         if not const:
             writes.append(extent(array, by))
             moved += 0 if name in SCRATCH else array.nbytes
-    return reads, writes, moved, _instructions(kernel, named)
+    if entry is not None:
+        done = work(entry[0], int(named["B"])) if "B" in named else NONE
+        return reads, writes, moved + done.sums, done
+    return reads, writes, moved, Work({}, 0.0, _instructions(kernel, named))
 
 
 def extent(array, by=0):

@@ -76,7 +76,7 @@ def _any_rows(network: Any, threads: threading.local, x: Any, batch_size: int | 
     rows, batch_size = network.admit(x), int(batch_size)
     z = backend.output((*network.leading, len(rows), network.widths[-1]), network.dtype)
     ws, recorded = _inference(network, threads, min(batch_size, len(rows)))
-    forward = network.forward if recorded else network.run
+    forward = network.forward if recorded or not backend.records_passes else network.run
     try:
         for start in range(0, len(rows), batch_size):
             part = rows.matrix(backend, slice(start, start + batch_size), network.compute_dtype)

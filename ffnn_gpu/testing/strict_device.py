@@ -41,6 +41,8 @@ from ffnn_gpu.testing.strict_array import REDUCTIONS, SCALARS, Refusal, StrictAr
 Shape: TypeAlias = int | tuple[int, ...]
 Order: TypeAlias = Any  # "C", "F" or None
 WIDE = (np.float64, np.complex128)
+# of an NVIDIA H200
+ATTRIBUTES = {"ComputeCapabilityMajor": 9, "MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": 232448}
 
 
 class OutOfMemoryError(MemoryError):
@@ -60,6 +62,7 @@ class StrictModule:
 
         class Device:
             mem_info = property(lambda device: (module.total, module.total))
+            attributes = ATTRIBUTES
 
             def __init__(self, id: int) -> None:
                 self.id = id

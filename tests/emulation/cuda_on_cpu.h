@@ -120,6 +120,8 @@ template <class T> EMU_INLINE T __shfl_up_sync(unsigned mask, T value, int by, i
   return emu::shuffle(mask, value, (lane & (width - 1)) >= by ? lane - by : lane, line);
 }
 
+#include "cuda_matrices.h"
+
 // -------------------------------------------------------------------------------- memory
 template <class T> EMU_INLINE T __ldg(const T* p) { return *p; }
 template <class T> EMU_INLINE T __ldcs(const T* p) { return *p; }

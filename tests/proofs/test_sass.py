@@ -71,6 +71,7 @@ def test_budget_holds_every_kernel_of_its_types_and_another_compiler_gives_no_ve
     assert {
         kernel.name for kernel in sass._tests().kernels_of_formulas() if kernel.name.endswith(sass.TYPES)
     } <= {*budget["plain"]}
+    assert {kernel.name for kernel in sass.stacks()} == {*budget["stacks"]}
     assert all(sass.Counts(*row).indirect == 0 for row in budget["plain"].values())
     monkeypatch.setattr(sass, "_missing", lambda: "")
     slower = budget | {"rows of the loss": {C: n * 1.1 for C, n in budget["rows of the loss"].items()}}

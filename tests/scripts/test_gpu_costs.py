@@ -143,11 +143,23 @@ def test_parameters_of_every_kernel_are_read_from_the_source():
 
 
 def test_flop_of_a_step_are_those_of_its_products():
-    for widths in ((784, 128, 10), (20, 30, 40, 50)):
+    for widths in ((784, 128, 10), (20, 130, 40, 50)):
         graph, steps = record(Case(widths, 64))
         products = [a * b for a, b in pairwise(widths)]
         want = 2 * 64 * (3 * sum(products) - products[0])
         assert sum(launch.flop.get("bfloat16", 0) for launch in graph) == steps * want
+
+
+def test_work_of_a_narrow_stack_is_that_of_its_kernel():
+    """100 rows are one tile of 128 for 8 warps, and 20-30-10 is padded to 32-32-16."""
+    graph, steps = record(Case((20, 30, 10), 100))
+    launches = [launch for launch in graph if launch.name.startswith("dense_stack_gradients")]
+    assert len(launches) == steps
+    products = 8 * (2 * 4 + 2 * 2) + 8 * (1 * 4) + 8 * (2 * 4 + 2 * 2 + 4 + 2)  # forward; δ Wᵀ; dW and db
+    assert launches[0].flop == {"bfloat16 by mma.sync": products * 2 * 16 * 16 * 8}
+    forward = 128 * 2 * (32 + 32 + 32) + 8 * (2 * 2 + 2 * 1) * 512  # x twice, a_1; W by every warp
+    backward = 128 * 2 * (16 + 32 + 32) + 8 * 2 * 512 + 8 * 512 * (4 + 4 + 2 + 2 + 2 + 1)
+    assert launches[0].shared == forward + backward
 
 
 def test_products_of_tf32_have_a_rate_of_their_own():

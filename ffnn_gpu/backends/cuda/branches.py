@@ -92,7 +92,7 @@ class Branches:
         try:
             if at_once:
                 return call()
-            given, reads, writes = _bound(name, self.backend, args, named), EVERYTHING, EVERYTHING
+            given, reads, writes = bound(name, self.backend, args, named), EVERYTHING, EVERYTHING
             if name in RULES:
                 return self._update(operation, *given.values())
             if name in WRITTEN:
@@ -109,7 +109,7 @@ class Branches:
 
         apart: the same member by member, if no kernel computes it.
         """
-        given = _bound(name, self.backend, args, named)
+        given = bound(name, self.backend, args, named)
         reads = writes = EVERYTHING
         if name in RULES:
             update, *settings = given.values()
@@ -123,6 +123,11 @@ class Branches:
             return call() if self._inside else self._issue(call, reads, writes)
         except NoKernelError:  # raised before anything is written
             return apart() if self._inside else self._issue(apart, EVERYTHING, EVERYTHING)
+
+    def issue(self, work: Callable[[], Any], read: Any, written: Any) -> None:
+        """Issue launches that read and write these arrays, on a suitable stream."""
+        writes = self._extents(written)
+        self._issue(work, self._extents(read) + writes, writes)
 
     def join(self) -> None:
         """Let the stream that captures wait for the others."""
@@ -254,7 +259,7 @@ def _signature(name: str) -> inspect.Signature:
     return inspect.signature(getattr(Backend, name))
 
 
-def _bound(name: str, backend: Any, args: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
+def bound(name: str, backend: Any, args: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
     """Return parameter → argument, without the backend."""
     found = _signature(name).bind(backend, *args, **named).arguments
     return {key: value for key, value in found.items() if key != "self"}

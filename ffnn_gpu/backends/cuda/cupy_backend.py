@@ -22,6 +22,8 @@ from ffnn_gpu.backends.cuda import losses, normalization, operations, updates
 from ffnn_gpu.backends.cuda import products as matrix_products
 from ffnn_gpu.backends.cuda.branches import Branches
 from ffnn_gpu.backends.cuda.cublaslt import matmul
+from ffnn_gpu.backends.cuda.fused import waiting as fused
+from ffnn_gpu.backends.cuda.fused.waiting import PASSED, Waiting
 from ffnn_gpu.backends.cuda.graphs import CapturedStep
 from ffnn_gpu.backends.cuda.kernels import SUFFIX, Kernels, NoKernelError, or_reference
 from ffnn_gpu.backends.cuda.members import PackOnDevice
@@ -51,6 +53,9 @@ def operations_on_device(cls: Class) -> Class:
 
         @functools.wraps(operation)
         def run(self: "CupyBackend", *args: Any, **kwargs: Any) -> Any:
+            waiting = self.waiting
+            if waiting is not None and name not in PASSED:
+                return waiting.take(name, args, kwargs)
             branches = self.branches
             if branches is not None:
                 return self.on_device(branches.run, name, operation, *args, **kwargs)
@@ -80,6 +85,9 @@ class CupyBackend(Backend):
     gemm, affine = matrix_products.gemm, matrix_products.affine
     affine_gradients = matrix_products.affine_gradients
 
+    # kernels of fused/
+    run_step, run_forward = fused.run_step, fused.run_forward
+
     # kernels of kernels.cu
     activate, activation_backward = operations.activate, operations.activation_backward
     dropout_mask, dropout, scaled = operations.dropout_mask, operations.dropout, operations.scaled
@@ -103,9 +111,11 @@ class CupyBackend(Backend):
 
     name = "cupy"
     steps_between_reads = 256
+    records_passes = False
     use_graphs = True  # False runs plain steps, for comparison
     use_kernels = True  # False runs the reference's array functions, for comparison
     use_branches = True  # False captures every step as a chain, for comparison
+    use_fused = True  # False runs narrow networks layer by layer, for comparison
 
     def __init__(self, index: int = 0, *, tf32: bool = False, autotune: int = 0) -> None:
         super().__init__(load_cupy())
@@ -231,6 +241,26 @@ class CupyBackend(Backend):
         """Return these int64 on the device; None if they are new, and a capture forbids to copy them."""
         known = (numbers, np.dtype(np.int64)) in self._constants
         return self.constant(numbers, np.int64) if known or self.may_wait() else None
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """The operations of this thread's pass that wait to be launched together; None if none may."""
+        found: Waiting | None = getattr(self._of_thread, "waiting", None)
+        return found
+
+    @waiting.setter
+    def waiting(self, waiting: Waiting | None) -> None:
+        self._of_thread.waiting = waiting
+
+    @functools.cached_property
+    def multiprocessors(self) -> int:
+        return int(self.device.attributes["MultiProcessorCount"])
+
+    @functools.cached_property
+    def shared_memory(self) -> int:
+        """The bytes of shared memory that a block may have; 0 if there are no tensor cores for bfloat16."""
+        has_cores = self.device.attributes["ComputeCapabilityMajor"] >= 8
+        return int(self.device.attributes["MaxSharedMemoryPerBlockOptin"]) if has_cores else 0
 
     def require_kernels(self) -> None:
         if not self.use_kernels:

@@ -98,14 +98,19 @@ def _checked_rule(dtype: np.dtype, formula: Formula, *moments: Any) -> FunctionO
 
 def _generated(template: str, S: str, *formulas: Formula, inputs: int = 1) -> Generated:
     dtype = "float64" if S == "f64" else "float32"
-    try:
-        functions = [_function(dtype, formula, inputs) for formula in formulas]
-    except UntraceableError as why:
-        raise NoKernelError(str(why)) from None
+    functions = [function(formula, inputs, dtype) for formula in formulas]
     names = [function.name for function in functions]
     name = "_".join([template, names[0], *(each.rpartition("_")[-1] for each in names[1:]), S])
     entry = f"{template.upper()}({', '.join([name, *names, S, CTYPE[S]])})\n"
     return Generated(name, tuple(function.text for function in functions), entry)
+
+
+def function(formula: Formula, inputs: int = 1, dtype: str = "float32") -> FunctionObject:
+    """Return the function object of a formula. Raises NoKernelError if it cannot be traced."""
+    try:
+        return _function(dtype, formula, inputs)
+    except UntraceableError as why:
+        raise NoKernelError(str(why)) from None
 
 
 @once

@@ -315,18 +315,6 @@ KERNEL(weight_total,
 
 // ------------------------------------------------------------------ dropout (backends/reference/philox.py)
 
-__device__ __forceinline__ uint4 philox4x32(uint4 c, unsigned k0, unsigned k1) {
-#pragma unroll
-  for (int round = 0; round < 10; ++round) {
-    unsigned hi0 = __umulhi(0xD2511F53u, c.x), lo0 = 0xD2511F53u * c.x;
-    unsigned hi1 = __umulhi(0xCD9E8D57u, c.z), lo1 = 0xCD9E8D57u * c.z;
-    c = make_uint4(hi1 ^ c.y ^ k0, lo1, hi0 ^ c.w ^ k1, lo0);
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
-  }
-  return c;
-}
-
 // out = x ⊙ m, or m if x is null; m_rc = scale if word c mod 4 of Philox at (⌊c/4⌋, row + r, step, layer) ≥ threshold, else 0
 //   x, out (B, O), out may be x; factor (1,) or null: with it, threshold and scale are those of the rate times *factor
 // `multiply` of m computes the same bits.

@@ -5,7 +5,8 @@ whatever the kernel declares, and drops a None argument instead of passing a nul
 NumPy scalars of the declared type, and None becomes NULL here.
 
 Why the members of a pack get a table: their launches differ in addresses and in a few numbers. One launch
-over all members reads the differences from device memory, so every kernel serves packs as it is.
+over all members reads the differences from device memory, so every kernel of kernels.cu and formulas.cuh
+serves packs as it is. Those of fused/ serve single networks.
 """
 
 import functools
@@ -27,6 +28,7 @@ ARITHMETIC, FORMULAS, KERNELS = (
 OPTIONS = ("--std=c++17",)
 THREADS, WARP = 256, 32  # per block, as kernels.cu declares
 ROWS_PER_BLOCK = THREADS // WARP
+DYNAMIC_SHARED = 48 * 1024  # bytes of dynamic shared memory that a kernel has without asking
 NULL = np.uint64(0)  # a pointer to nothing
 OF_MEMBERS = "-DOF_MEMBERS"  # kernels that are launched for all members of a pack
 SUFFIX = {"float32": "f32", "float64": "f64", "float16": "f16", "bfloat16": "bf16"}
@@ -39,12 +41,14 @@ class Generated(NamedTuple):
     Attributes:
         name: of the entry; it ends in the suffix of the type.
         functions: the texts of its function objects.
-        entry: the line that makes the entry from a template of formulas.cuh.
+        entry: the text that makes the entry from a template of `files`.
+        files: the text before the functions, after arithmetic.cuh.
     """
 
     name: str
     functions: tuple[str, ...]
     entry: str
+    files: tuple[Path, ...] = (FORMULAS,)
 
 
 class NoKernelError(Exception):
@@ -118,8 +122,7 @@ class Kernels(Scratch):
     def total(self, kernel: str | Generated, n: int, *arguments: Any, rows: bool = False) -> None:
         """Launch a kernel that sums over n elements or, by a warp each, `rows`; even for n = 0."""
         blocks = max(1, min(-(-n // (ROWS_PER_BLOCK if rows else THREADS)), self.most_partials))
-        partial = self.scratch("partial", self.most_partials)
-        self._launch(kernel, (blocks,), (THREADS,), (*arguments, partial, self._finished()))
+        self._launch(kernel, (blocks,), (THREADS,), (*arguments, *self.partials()))
 
     def columns(self, S: str, x: Any, y: Any, centre: Any, first: Any, second: Any, out: Any = None) -> None:
         """Launch column_sums of the matrix x. `first` and `second` are (slabs, O), as split by `slabs`."""
@@ -134,6 +137,14 @@ class Kernels(Scratch):
         most = max(1, self.column_blocks // max(1, -(-O // WARP)))
         rows = max(self.slab_rows, -(-B // most))
         return max(1, -(-B // rows)), rows
+
+    def blocks(self, kernel: Generated, n: int, threads: int, shared: int, *arguments: Any) -> None:
+        """Launch a kernel of n blocks with these bytes of dynamic shared memory each."""
+        self._launch(kernel, (n,), (threads,), arguments, shared)
+
+    def partials(self) -> tuple[Any, Any]:
+        """Return the last arguments of a kernel that sums over its whole grid."""
+        return self.scratch("partial", self.most_partials), self._finished()
 
     def once(self, name: str, *arguments: Any) -> None:
         """Launch a kernel of one thread."""
@@ -163,13 +174,17 @@ class Kernels(Scratch):
         return self._modules[key]
 
     def compile(self, *kernels: Generated) -> None:
-        """Compile kernels of formulas, all together."""
+        """Compile kernels of formulas that are not compiled yet, all together."""
+        kernels = tuple(kernel for kernel in kernels if kernel.name not in self._functions)
+        if not kernels:
+            return
         module = self._module_of_formulas(kernels)
         self._functions |= {kernel.name: module.get_function(kernel.name) for kernel in kernels}
 
     def _module_of_formulas(self, kernels: Sequence[Generated], *options: str) -> Any:
         narrow = any(kernel.name.endswith(("_f16", "_bf16")) for kernel in kernels)
-        code = source(ARITHMETIC, FORMULAS) + generated(kernels)
+        files = dict.fromkeys(file for kernel in kernels for file in kernel.files)
+        code = source(ARITHMETIC, *files) + generated(kernels)
         return self._compiled(code, [*options, *(["-DWITH_16_BIT"] if narrow else [])])
 
     def _compiled(self, code: str, options: list[str]) -> Any:
@@ -183,8 +198,9 @@ class Kernels(Scratch):
         grid: tuple[int, ...],
         block: tuple[int, ...],
         arguments: tuple[Any, ...],
+        shared: int = 0,
     ) -> None:
-        launch = Launch(kernel, grid, block, arguments)
+        launch = Launch(kernel, grid, block, arguments, shared)
         if self._collected is not None:
             self._collected.append(launch)
             return
@@ -194,7 +210,10 @@ class Kernels(Scratch):
             else:
                 self.compile(kernel)
         if min(grid):
-            self._functions[launch.name](grid, block, _pointers(arguments))
+            function = self._functions[launch.name]
+            if shared > DYNAMIC_SHARED:
+                function.max_dynamic_shared_size_bytes = shared
+            function(grid, block, _pointers(arguments), **({"shared_mem": shared} if shared else {}))
 
     def _function_of_members(self, launch: Launch) -> Any:
         """Return the entry of this kernel that is launched for all members of a pack."""

@@ -6,12 +6,16 @@ import numpy as np
 
 
 class Launch(NamedTuple):
-    """A launch of a kernel with this grid and block."""
+    """A launch of a kernel with this grid and block.
+
+    shared: bytes of dynamic shared memory of a block.
+    """
 
     kernel: Any  # its entry's name, or a Generated
     grid: tuple[int, ...]
     block: tuple[int, ...]
     arguments: tuple[Any, ...]
+    shared: int = 0
 
     @property
     def name(self) -> str:

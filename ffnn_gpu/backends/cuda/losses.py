@@ -21,7 +21,7 @@ def pointwise_loss(
 ) -> Array:
     S = self.suffix(z, wide=(y, weight), dz=dz)
     kernel = formulas.pointwise_loss(S, kind)
-    (B, O), total = z.shape, _total_weight(self, S, weight)
+    (B, O), total = z.shape, total_weight(self, S, weight)
     value = self.empty((), master(z.dtype))
     self.kernels.total(kernel, z.size, z, y, weight, total, dz, value, int32(B), int32(O))
     return value
@@ -31,7 +31,7 @@ def cross_entropy(
     self: "CupyBackend", p: Array, q: Array, weight: Array | None, dp: Array | None, smallest: float
 ) -> Array:
     S = self.suffix(p, wide=(q, weight), dz=dp)
-    (B, C), real, total = p.shape, master(p.dtype), _total_weight(self, S, weight)
+    (B, C), real, total = p.shape, master(p.dtype), total_weight(self, S, weight)
     value, scalars = self.empty((), real), (int32(B), int32(C), real.type(smallest))
     self.kernels.total(f"cross_entropy_{S}", p.size, p, q, weight, total, dp, value, *scalars)
     return value
@@ -46,14 +46,14 @@ def softmax_cross_entropy(
         raise NoKernelError
     (B, C), real = z.shape, master(z.dtype)
     label, q = (y.astype(int32, copy=False), None) if hard else (None, y)
-    total = _total_weight(self, S, weight, label, class_weight if hard else None)
+    total = total_weight(self, S, weight, label, class_weight if hard else None)
     value, scalars = self.empty((), real), (int32(B), int32(C), real.type(label_smoothing))
     arrays = z, label, q, weight, class_weight, total, dz, value
     self.kernels.total(f"softmax_cross_entropy_{S}", B, *arrays, *scalars, rows=True)
     return value
 
 
-def _total_weight(
+def total_weight(
     self: "CupyBackend", S: str, weight: Array | None, label: Array = None, class_weight: Array = None
 ) -> Array | None:
     """Return Σ w_b v_{y_b} as one float64 of scratch; None if every weight is 1."""

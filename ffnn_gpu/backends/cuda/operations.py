@@ -109,9 +109,14 @@ def _masked(
     S = self.suffix(out, x)
     B, O = out.shape
     words = (uint32(word & philox.MASK) for word in (seed, seed >> 32, layer, row))
-    keep = uint32(philox.threshold(rate)), master(out.dtype).type(1.0 / (1.0 - rate)), float64(rate), factor
+    keep = *kept_by(rate, master(out.dtype).type), factor
     self.kernels.each(f"dropout_{S}", B * -(-O // 4), x, out, step, int32(B), int32(O), *words, *keep)
     return out
+
+
+def kept_by(rate: float, real: Any) -> tuple[Any, Any, Any]:
+    """Return what a kernel needs of the rate of a dropout: threshold, scale and the rate itself."""
+    return uint32(philox.threshold(rate)), real(1.0 / (1.0 - rate)), float64(rate)
 
 
 def dropout(self: "CupyBackend", x: Array, mask: Array, out: Array) -> Array:

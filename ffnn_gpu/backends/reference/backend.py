@@ -39,6 +39,9 @@ class Backend:
     dtypes: tuple[str, ...] = ("float32", "float64", "float16", "bfloat16")
     rows_at_once = 4096  # per pass of a prediction: enough to fill the device, few enough for its memory
     runs_at_once = 1  # the number of training runs at a time that are faster than one after the other
+    records_passes = (
+        True  # run_forward costs more than a pass the first time: only for a workspace that stays
+    )
     steps_between_reads = 1  # the number of losses that may wait on the device before one is read
 
     def __init__(self, xp: Any = np) -> None:

@@ -75,7 +75,7 @@ class _Module:
     def get_function(self, name):
         kernel = self.module.get_function(name)
 
-        def launch(grid, block, arguments):
+        def launch(grid, block, arguments, shared_mem=0):
             given = tuple(map(self._argument, arguments))
             if self.of_members:
                 given = _of_all_members(given)
@@ -84,10 +84,12 @@ class _Module:
                 self.cupy.launched[name] += 1
                 self.cupy.clock += self.cupy.cost
                 self.module.schedule(self.cupy.order)
-                kernel(grid, block, given)
+                kernel.max_dynamic_shared_size_bytes = launch.max_dynamic_shared_size_bytes
+                kernel(grid, block, given, shared_mem)
 
             self.cupy.act(run, *(a.host for a in arguments if isinstance(a, StrictArray)))
 
+        launch.max_dynamic_shared_size_bytes = kernel.max_dynamic_shared_size_bytes
         return launch
 
     def _argument(self, argument):

@@ -35,7 +35,8 @@ from ffnn_gpu.nn.losses import MeanOverRows, SoftmaxCrossEntropy
 from ffnn_gpu.testing.strict_device import OutOfMemoryError
 from tests.backends.cuda.fake_cupy import refusing
 
-SMALL = Case((20, 32, 10), 2**15)  # two steps in a graph
+SMALL = Case((20, 160, 10), 2**15)  # two steps in a graph; too wide for one kernel
+NARROW = Case((20, 32, 10), 2**15)
 MIXED = [
     Dense(32, "gelu"),
     BatchNorm(),
@@ -75,6 +76,17 @@ def test_launches_that_touch_the_same_memory_are_ordered(dtype, rule, own_stream
 def test_losses_of_packs_and_of_weighted_rows_are_ordered(loss, members, weighted, own_streams):
     graph, _ = record(SMALL, loss=loss, members=members, weighted=weighted)
     assert races(graph) == [] and (loss.reads_values or longest_chain(graph) < len(graph) / 1.2)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_kernel_of_a_narrow_network_waits_for_its_rows_and_the_update_for_its_sums(weighted, own_streams):
+    graph, steps = record(NARROW, weighted=weighted)
+    names = [launch.name.partition("_20_")[0] for launch in graph]
+    assert (
+        races(graph) == []
+        and names.count("dense_stack_gradients") == names.count("dense_stack_sums") == steps
+    )
+    assert longest_chain(graph) < len(graph)
 
 
 def test_layers_without_kernels_wait_for_all_before_them(own_streams):

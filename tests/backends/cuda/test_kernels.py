@@ -46,6 +46,7 @@ from ffnn_gpu import (
 )
 from ffnn_gpu.backends.cuda import kernels, operations
 from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
+from ffnn_gpu.backends.cuda.fused import stack
 from ffnn_gpu.backends.cuda.kernels import ARITHMETIC, FORMULAS, KERNELS, NoKernelError, source
 from ffnn_gpu.backends.reference.updates import Update
 from ffnn_gpu.nn.activations import Activation
@@ -246,8 +247,9 @@ def test_planted_mistake_fails_its_check(backend, mutant, monkeypatch):
 def test_wheel_contains_the_kernels(tmp_path):
     builder = pytest.importorskip("hatchling.builders.wheel", reason="hatchling is not installed")
     (path,) = builder.WheelBuilder(str(REPOSITORY)).build(directory=str(tmp_path), versions=["standard"])
-    for file in (ARITHMETIC, FORMULAS, KERNELS):
-        assert zipfile.ZipFile(path).read(f"ffnn_gpu/backends/cuda/{file.name}") == file.read_bytes()
+    for file in (ARITHMETIC, FORMULAS, KERNELS, *stack.FILES):
+        name = file.relative_to(REPOSITORY).as_posix()
+        assert zipfile.ZipFile(path).read(name) == file.read_bytes()
 
 
 @pytest.mark.parametrize("dtype", TYPES)

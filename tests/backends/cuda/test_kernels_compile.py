@@ -106,8 +106,11 @@ def text():
     return source(ARITHMETIC, KERNELS, FORMULAS) + generated(kernels_of_formulas())
 
 
-def compiled(architecture):
-    """Return kernel → (registers, bytes spilled) of every type. Raises AssertionError with NVRTC's log."""
+def compiled(architecture, code=None):
+    """Return kernel → (registers, bytes spilled) of a text, by default that of every kernel.
+
+    Raises AssertionError with NVRTC's log.
+    """
     library, headers = installed_nvrtc()
     options = [
         f"-arch=sm_{architecture}",
@@ -117,7 +120,7 @@ def compiled(architecture):
         "-DWITH_16_BIT",
         f"-I{headers}",
     ]
-    status, log = cached_log(library, text(), options)
+    status, log = cached_log(library, text() if code is None else code, options)
     assert status == 0, log
     assert "warning" not in log, log
     found = {}
