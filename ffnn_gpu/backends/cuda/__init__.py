@@ -6,4 +6,5 @@ kernels.cu, formulas.cuh, arithmetic.cuh          own kernels
 kernels, formulas                                 how they are compiled and launched; kernels of formulas
 operations, losses, normalization, updates        the operations that the kernels compute
 products, cublaslt/                               matrix products
+fused/                                            narrow networks, whose steps are one kernel
 """
