@@ -7,4 +7,5 @@ kernels, formulas                                 how they are compiled and laun
 launches, scratch, members                        launches for all members of a pack; memory of kernels
 operations, losses, normalization, updates        the operations that the kernels compute
 products, cublaslt/                               matrix products
+fused/                                            narrow networks, whose steps are one kernel
 """

@@ -115,41 +115,47 @@ def _training_step(
     backend: Any, layers: list[dict[str, Any]], issued: list[Operation], arrays: Arrays
 ) -> StackLoss:
     """Fill `arrays` from the operations after the layers, and return the loss."""
-    operations = iter([*issued, ("", {})])
-    name, given = next(operations)
+    (name, given), *rest = issued
     loss = _loss(backend, layers[-1], name, given)
     arrays.y, arrays.weight = given["y"], given["weight"]
     arrays.class_weight, arrays.smoothing = given.get("class_weight"), given.get("label_smoothing", 0.0)
     da = given["dz"]
-    name, given = next(operations)
-    while name == "scaled":
+    while rest and rest[0][0] == "scaled":
+        _, given = rest.pop(0)
         _require(_same(given["x"], da))
         of = "share" if given["out"] is da else "scale"
         _require(getattr(arrays, of) is None and arrays.scale is None)
         setattr(arrays, of, given["factor"])
         da = given["out"]
-        name, given = next(operations)
     for layer in reversed(layers):
-        if layer["masked"]:
-            _require(name == "dropout_backward" and _same(given["da"], da))
-            _require(_same_mask(given, layer["masked"]))
-            name, given = next(operations)
-        _require(name == "activation_backward" and given["phi"] is layer["phi"])
-        _require(
-            _same(given["da"], da) and _same(given["a"], layer["out"]) and given.get("s") is layer.get("s")
-        )
-        name, given = next(operations)
-        _require(name == "affine_gradients" and _same(given["x"], layer["x"]) and _same(given["delta"], da))
-        backend.suffix(layer["x"], wide=(given["dW"], given["db"]))
-        _require((given["db"] is None) == (layer["b"] is None))
-        arrays.gradients[:0] = given["dW"], given["db"]
-        name, given = next(operations)
+        arrays.gradients[:0] = _layer_backward(backend, layer, rest, da)
         if layer is not layers[0]:
-            _require(name == "gemm" and _same(given["A"], da) and _same(given["B"], layer["W"].T))
+            given = _next(rest, "gemm")
+            _require(_same(given["A"], da) and _same(given["B"], layer["W"].T))
             da = given["out"]
-            name, given = next(operations)
-    _require(not name)
+    _require(not rest)
     return loss
+
+
+def _layer_backward(backend: Any, layer: dict[str, Any], rest: list[Operation], da: Array) -> list[Array]:
+    """Take the operations that turn da into δ and the gradients of a layer, and return dW and db."""
+    if layer["masked"]:
+        given = _next(rest, "dropout_backward")
+        _require(_same(given["da"], da) and _same_mask(given, layer["masked"]))
+    given = _next(rest, "activation_backward")
+    _require(given["phi"] is layer["phi"] and given.get("s") is layer.get("s"))
+    _require(_same(given["da"], da) and _same(given["a"], layer["out"]))
+    given = _next(rest, "affine_gradients")
+    _require(_same(given["x"], layer["x"]) and _same(given["delta"], da))
+    _require((given["db"] is None) == (layer["b"] is None))
+    backend.suffix(layer["x"], wide=(given["dW"], given["db"]))
+    return [given["dW"], given["db"]]
+
+
+def _next(rest: list[Operation], name: str) -> dict[str, Any]:
+    """Take the next operation, which must have this name, and return its arguments."""
+    _require(rest and rest[0][0] == name)
+    return rest.pop(0)[1]
 
 
 def _loss(backend: Any, layer: dict[str, Any], name: str, given: dict[str, Any]) -> StackLoss:
