@@ -3,7 +3,7 @@
 A product of R members is a strided-batched product of cublasLt. Any other operation of TOGETHER is called for
 each member as for a plain network, but its launches are collected. Then the first launches of all members
 become one, the second ones, and so on: see `Kernels.launch_together`. So a member's numbers are those of the
-plain network, and an operation needs no code of its own for packs.
+plain network layer by layer (fused/ rounds δ and db otherwise), and an operation needs no code of its own.
 
 An operation that is not in TOGETHER, and one that no kernel computes, runs member by member: array functions
 between its launches would not wait for them.

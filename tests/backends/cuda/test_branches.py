@@ -87,6 +87,12 @@ def test_kernel_of_a_narrow_network_waits_for_its_rows_and_the_update_for_its_su
     assert names.count("dense_stack_gradients") == names.count("dense_stack_sums") == steps
 
 
+def test_narrow_networks_of_a_pack_run_layer_by_layer(own_streams):
+    layers = [Dense(32, "relu"), Dropout(0.3), Dense(10)]
+    names = [launch.name for launch in record(NARROW, layers, members=3)[0]]
+    assert "dropout" in names and not [name for name in names if name.startswith("dense_stack")]
+
+
 def test_layers_without_kernels_wait_for_all_before_them(own_streams):
     layers = [Embedding((5,), (3,)), Dense(16, "relu"), Dense(10), Softmax()]
     graph, _ = record(SMALL, layers)
