@@ -23,9 +23,9 @@ def batch(dtype="float32"):
     return rng.normal(size=(ROWS, N_IN)).astype(dtype), rng.integers(0, 40, ROWS)
 
 
-def stepped(backend, dtype="float32", steps=2, x=None, layers=LAYERS):
+def stepped(backend, dtype="float32", steps=2, x=None, layers=LAYERS, seed=1, members=None):
     """Return the network after some steps, and the addresses of the recorded commands."""
-    network = Network(N_IN, list(layers), backend, dtype, seed=1)
+    network = Network(N_IN, list(layers), backend, dtype, seed=seed, members=members)
     ws, optimizer = network.workspace(ROWS), SGD(0.1)
     for _ in range(steps):
         train_step(network, softmax_cross_entropy, optimizer, batch()[0] if x is None else x, batch()[1], ws)
@@ -80,6 +80,21 @@ def test_steps_in_bfloat16_equal_those_in_registers(registers):
         np.median(abs(found - expected)) <= 1e-6 * abs(expected).max()
     )  # of a few, a factor is rounded apart
     assert_close(found, expected, 2.0**-8, "∇θ", scale=abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"), [("float32", "amx_product"), ("bfloat16", "amx_bfloat16_product")]
+)
+def test_members_of_a_pack_equal_plain_networks_bit_for_bit(dtype, name):
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    pack = stepped(CompiledBackend(2), dtype, members=2)[0].params
+    for r in range(2):
+        network, commands = stepped(CompiledBackend(1), dtype, seed=1 + r)
+        assert count(commands, name) == PRODUCTS
+        for ours, theirs in zip(pack.slots, network.params.slots, strict=True):
+            found, expected = ours.view(pack.theta)[r], theirs.view(network.params.theta)
+            assert found.tobytes() == expected.tobytes(), (r, ours.name)
 
 
 @pytest.mark.parametrize("value", [np.inf, np.nan, np.finfo(np.float32).max, 1e-42])
