@@ -48,8 +48,9 @@ class Ensemble(TypedDict):
     errors: Scores
     weights: dict[str, float]
     error: float | None
-    temperatures: dict[str, float]
     explanation: list[str]
+    temperatures: NotRequired[dict[str, float]]  # for each recipe; before 0.2.0 one for all
+    temperature: NotRequired[float]
     metric: NotRequired[str | None]
     half_widths: NotRequired[dict[float, list[float | None]] | None]
     details: NotRequired[list[str]]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from statistics import median
+from typing import Any
 
 from ffnn_gpu.checks import counted
 from ffnn_gpu.report.charts import Line, thinned
@@ -76,10 +77,11 @@ def ensemble_of(record: Record) -> Ensemble | None:
     )
     default = "error in standard deviations" if record.result["task"] == "regression" else "log loss"
     what = metric.replace("_", " ") if metric else default
-    return Ensemble(recipes, what, _number(score), tuple(_said(found["temperatures"])))
+    return Ensemble(recipes, what, _number(score), tuple(_said(found)))
 
 
-def _said(temperatures: Mapping[str, float]) -> Iterator[str]:
+def _said(found: Mapping[str, Any]) -> Iterator[str]:
+    temperatures = found.get("temperatures", {"all": found.get("temperature", 1)})
     if any(T != 1 for T in temperatures.values()):
         divisors = ", ".join(f"{T:.2f} ({name})" for name, T in temperatures.items())
         yield f"Logits are divided by {divisors}, so that probabilities are calibrated."

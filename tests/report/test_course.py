@@ -1,9 +1,11 @@
 """The story of a run: curves, members, status and costs."""
 
+import json
 import math
 
 import pytest
 
+from ffnn_gpu.cli.saved_result import saved_report
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.report.course import costs_of, ensemble_of, in_bytes, panels_of, status_of
 from ffnn_gpu.report.record import MemberCourse, Record
@@ -41,6 +43,23 @@ def test_scores_of_an_ensemble_are_called_by_what_was_compared(task, metric, mea
     found |= {"scores": {}, "score": 0.9}
     shown = ensemble_of(record({"task": task, "ensemble": found}))
     assert (shown.what, shown.score) == (measured, 0.9 if metric else 0.1)
+
+
+@pytest.mark.parametrize(
+    ("calibrated", "said"),
+    [
+        ({"temperatures": {"a": 0.5, "b": 1.5}}, "0.50 (a), 1.50 (b)"),
+        ({"temperature": 0.5}, "0.50 (all)"),  # of a run by a version before 0.2.0
+        ({"temperatures": {"a": 1.0}}, None),
+    ],
+)
+def test_temperatures_are_reported_and_read_again(calibrated, said, tmp_path):
+    found = {"members": [], "members_asked": 0, "stopped_early": 0, "errors": {}, "weights": {}, "error": 0.1}
+    result = {"task": "binary", "ensemble": found | {"explanation": []} | calibrated}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    assert saved_report(tmp_path) == result
+    sentences = [f"Logits are divided by {said}, so that probabilities are calibrated."] if said else []
+    assert [*ensemble_of(record(result)).said] == sentences
 
 
 def test_long_history_is_thinned_and_keeps_its_ends():

@@ -155,7 +155,7 @@ class TabularEstimator(BaseEstimator, ABC):  # type: ignore[misc]
             _check_feature_names(self, X, reset=reset)
             _check_n_features(self, X, reset=reset)
             return table_of(X, "X")
-        self._is_matrix = self._is_matrix or (reset and isinstance(X, np.ndarray) and X.dtype.kind in "biuf")
+        self._is_matrix = self._is_matrix or (reset and isinstance(X, np.ndarray) and X.dtype.kind in "iuf")
         kept = isinstance(X, np.ndarray) and X.dtype.kind == "O"
         x = validate_data(
             self, X, dtype=None if kept or not isinstance(X, np.ndarray) else "numeric", reset=reset,

@@ -318,6 +318,14 @@ def test_every_column_of_a_matrix_of_numbers_is_read():
     assert TabularRegressor(TINY, random_state=0).fit(X, X[:, 0]).score(X, X[:, 0]) > 0.9
 
 
+@pytest.mark.filterwarnings("ignore:.*repeat an earlier row")
+def test_matrix_of_booleans_has_the_answers_of_its_numbers():
+    X = np.random.default_rng(0).integers(0, 2, (60, 3)).astype(bool)
+    model = TabularClassifier(TINY, random_state=0).fit(X, X[:, 0])
+    assert model.score(X, X[:, 0]) == 1
+    np.testing.assert_array_equal(model.predict_proba(X), model.predict_proba(X.astype(float)))
+
+
 def test_columns_that_are_left_out_are_named():
     X = FRAME.assign(note=[f"row {k} of many" for k in range(N)])
     with pytest.warns(UserWarning, match="left out: .*'note'"):
