@@ -70,7 +70,9 @@ class StateOfGradient(SGD):
 class Training:
     """Steps of a network on X and Y; `step()` returns the loss."""
 
-    def __init__(self, backend, layers=LAYERS, loss=CASES[0].loss, dtype="bfloat16", y=Y, rule=None, **options):
+    def __init__(
+        self, backend, layers=LAYERS, loss=CASES[0].loss, dtype="bfloat16", y=Y, rule=None, **options
+    ):
         self.network = Network(WIDTH, layers, backend, dtype, seed=2)
         self.ws = self.network.workspace(B, **options)
         self.x = backend.asarray(X, self.network.compute_dtype)
