@@ -35,8 +35,9 @@ HEAD = f"""# Predicted costs on a GPU
 
 **These are predictions. No GPU has run this code.** `python3 scripts/gpu_costs.py` writes this page
 from the launches that the CUDA backend records for a step of `fit` (bfloat16, ReLU, softmax
-cross-entropy, Adam unless another optimizer is named), and a test compares the two. Several steps of
-a small batch share one graph; the figures are those of one step. `64 × (…)` is a pack of 64 networks.
+cross-entropy, Adam unless another optimizer is named), and a test compares the two. Several steps
+of a small batch share one graph; the figures are those of one step. `64 × (…)` is a pack of 64
+networks.
 
 The model knows five limits of the {H200.name} (`benchmarks/gpu_model/machine.py`):
 

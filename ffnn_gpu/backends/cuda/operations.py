@@ -97,7 +97,13 @@ def dropout_backward(
     self: "CupyBackend", da: Array, mask: Array, rate: float, seed: int, step: Array, layer: int, row: int,
     factor: Array = None,
 ) -> Array:  # fmt: skip
-    """Compute m again: that takes less time than to write and to read it."""
+    """Compute m again: that takes less time than to write and to read it.
+
+    dropout_forward has left `mask` as it was. So it is filled first if no kernel takes da.
+    """
+    if self.use_kernels and not da.flags.c_contiguous:
+        self.dropout_mask(rate, seed, step, layer, row, mask, factor)
+        return self.dropout(da, mask, out=da)
     return _masked(self, da, da, rate, seed, step, layer, row, factor)
 
 

@@ -643,3 +643,12 @@ def test_kernels_run_on_the_device_of_their_backend(backend):
     CHECKS["batch_norm"](Case(second, "float32", 5, 3))
     step, network = step_of(second)
     assert step().device.id == network.params.theta.device.id == 1
+
+
+def test_dropout_of_a_gradient_that_no_kernel_reads_has_the_mask_of_the_forward_pass(backend):
+    step, draw = backend.zeros((1,), np.int64), {"rate": 0.5, "seed": 1, "layer": 2, "row": 3}
+    x, mask, out = (backend.asarray(np.full((6, 4), number, np.float32)) for number in (1, 7, 0))
+    backend.dropout_forward(x, mask, out, step=step, **draw)
+    da = backend.asarray(np.ones((4, 6), np.float32)).T  # as from a layer of one's own
+    dx = backend.dropout_backward(da, mask, step=step, **draw)
+    np.testing.assert_array_equal(backend.to_host(dx), backend.to_host(out))

@@ -160,13 +160,13 @@ __device__ __forceinline__ double forward_from(const Tile<typename Net::T>& tile
     });
   each_pair(s, at, [&](int, int, int, float& x, float& y) { x = phi(x), y = phi(y); });
   if constexpr (l + 1 < Net::LAYERS) {
-    round_to_words<T, Layer::O>(s, next.words, 16, at);
+    round_to_words<T, Layer::O>(s, next.words, tile.rows, at);
     if constexpr (Layer::DROPOUT) {
       if constexpr (!Layer::OF_INPUT) store_words<N>(tile.shared + Net::template kept<l>(), PITCH, next.words, at);
       round_in_place<T>(s);
       draw<N>(tile.kept[l], random, random.of_layer[l], random.row + (unsigned)tile.row, at);
       drop<T>(s, tile.kept[l], random.of_layer[l], at);
-      round_to_words<T, Layer::O>(s, next.words, 16, at);
+      round_to_words<T, Layer::O>(s, next.words, tile.rows, at);
     }
     store_words<N>(tile.shared + Net::template output<l + 1>(), PITCH, next.words, at);
     return forward_from<Net, Loss, l + 1>(tile, next, loss, factors, random, B, at);

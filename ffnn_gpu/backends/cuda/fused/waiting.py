@@ -5,8 +5,9 @@ a stack of Dense layers issues are collected instead of launched. At the first o
 end, they are launched: as the kernel of the stack if they are one and it is faster, else one by one, in their
 order.
 
-Why nothing sees the difference: only Dense, Dropout and losses of this package are collected, whose code
-reads no values between operations, and each operation returns an array that exists before it is launched.
+Why nothing sees the difference: only Dense, Dropout and losses of this package are collected, and only if the
+optimizer's step is of this package too. Their code reads no values between operations, and each operation
+returns an array that exists before it is launched.
 """
 
 from collections.abc import Callable
@@ -39,8 +40,9 @@ RETURNED = {  # operation that may wait → the argument that it returns
 
 def run_step(self: "CupyBackend", code: Callable[..., Any], *args: Any) -> Any:
     """Return code(*args), with the operations of its forward and backward pass as one kernel if they fit."""
-    network, loss = args[:2]
-    if loss is None or not _is_ours(loss) or loss.reads_values or not _fits(self, network):
+    network, loss, optimizer = args[:3]
+    ours = loss is not None and _is_ours(type(loss)) and not loss.reads_values
+    if not (ours and _launches_first(optimizer) and _fits(self, network)):
         return code(*args)
     return _collected(self, True, code, *args)
 
@@ -69,12 +71,22 @@ def _fits(self: "CupyBackend", network: Any) -> bool:
     narrow = network.n_in <= WIDEST_INPUT and max(network.widths[1:]) <= WIDEST
     narrow = narrow and network.compute_dtype.name in HALF
     few = len(network.layers) <= 2 * MOST_LAYERS and network.members is None
-    dense = all(_is_ours(layer) and type(layer).__name__ in COLLECTED for layer in network.layers)
+    dense = all(_is_ours(type(layer)) and type(layer).__name__ in COLLECTED for layer in network.layers)
     return bool(self.use_fused and self.use_kernels and narrow and few and dense)
 
 
-def _is_ours(thing: Any) -> bool:
-    return type(thing).__module__.startswith("ffnn_gpu.")
+def _launches_first(optimizer: Any) -> bool:
+    """Return whether the optimizer's step begins with an operation that ends the waiting; None has no step.
+
+    A `step` or `state` from elsewhere may read ∇θ as an array, before it is written.
+    """
+    step = getattr(optimizer, "step", None)
+    return optimizer is None or (_is_ours(step) and _is_ours(getattr(optimizer, "state", step)))
+
+
+def _is_ours(code: Any) -> bool:
+    """Return whether a class or function is defined in this package."""
+    return str(getattr(code, "__module__", "")).startswith("ffnn_gpu.")
 
 
 @dataclass(eq=False)

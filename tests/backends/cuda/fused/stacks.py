@@ -11,7 +11,7 @@ from typing import Any
 import ml_dtypes  # noqa: F401 - registers the name bfloat16 in NumPy
 import numpy as np
 
-from ffnn_gpu import SGD, Backend, Dense, Dropout, Network, train_step
+from ffnn_gpu import SGD, Activation, Backend, Dense, Dropout, Network, train_step
 from ffnn_gpu.backends.cuda.fused import stack
 from ffnn_gpu.nn.losses.standard import LOSSES, SoftmaxCrossEntropy, huber
 from ffnn_gpu.training.step import gradient
@@ -51,6 +51,10 @@ class StackCase:
         return [each for pair in pairs for each in pair if each is not None]
 
 
+# φ(0) = −∞: rows without data must not reach a gradient.
+LOGARITHM = Activation(
+    "logarithm", lambda xp, s, alpha: xp.log(xp.abs(s)), lambda xp, s, alpha: 1 / s, needs_input=True
+)
 CLASS_WEIGHT = (2.0, 0.0, 1.5, 0.25, 1.0)
 LOGITS = SoftmaxCrossEntropy(label_smoothing=0.1)
 CASES = (
@@ -71,6 +75,7 @@ CASES = (
         "dropout", "bfloat16", (8, 16, 33, 8, 2), ("sigmoid", "gelu", "relu", "identity"),
         LOSSES["mean_squared_error"], rates=(0.3, 0.5, 0.25),
     ),
+    StackCase("infinite at 0", "bfloat16", (8, 16, 4), (LOGARITHM, "identity"), LOGITS),
 )  # fmt: skip
 
 

@@ -51,14 +51,32 @@ def stack_launches(backend):
     return sum(n for name, n in backend.xp.launched.items() if name.startswith("dense_stack"))
 
 
+class Descent:
+    """An optimizer from elsewhere, which computes with arrays: θ ← θ − ∇θ / 2"""
+
+    def step(self, params, lr=None):
+        params.theta -= 0.5 * params.grad
+        params.refresh()
+
+
+class StateOfGradient(SGD):
+    """An optimizer whose state reads ∇θ as an array."""
+
+    def state(self, params):
+        params.grad.sum()
+        return super().state(params)
+
+
 class Training:
     """Steps of a network on X and Y; `step()` returns the loss."""
 
-    def __init__(self, backend, layers=LAYERS, loss=CASES[0].loss, dtype="bfloat16", y=Y, **options):
+    def __init__(
+        self, backend, layers=LAYERS, loss=CASES[0].loss, dtype="bfloat16", y=Y, rule=None, **options
+    ):
         self.network = Network(WIDTH, layers, backend, dtype, seed=2)
         self.ws = self.network.workspace(B, **options)
         self.x = backend.asarray(X, self.network.compute_dtype)
-        self.y, self.loss, self.rule = backend.asarray(y), loss, SGD(0.5)
+        self.y, self.loss, self.rule = backend.asarray(y), loss, rule or SGD(0.5)
         backend.xp.launched.clear()
 
     def step(self):
@@ -127,6 +145,8 @@ OTHERS = {
     "soft targets": {"y": Q},
     "mean over rows": {"loss": MeanOverRows("softmax_cross_entropy")},
     "input gradient": {"input_gradient": True},
+    "optimizer from elsewhere": {"rule": Descent()},
+    "state from elsewhere": {"rule": StateOfGradient(0.5)},
 }
 
 
