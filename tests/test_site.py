@@ -2,6 +2,7 @@
 
 import fnmatch
 import importlib
+import itertools
 import re
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from docs.extensions import public_names, symbols
 from docs.extensions.docstrings import summary, to_rst
 
 ROOT = Path(__file__).parents[1]
+PROSE = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")), ROOT / "examples" / "README.md"]
 # The modules that the package's own docstring names, and those of the estimators
 MODULES = [
     "ffnn_gpu", *(f"ffnn_gpu.{name}" for name in re.findall(r"\w+", "\n".join(
@@ -130,3 +132,12 @@ def test_docstring_keeps_formulas_and_lists_arguments() -> None:
     links = {"Dense": "ffnn_gpu.layers.Dense", "ShapeError": "ffnn_gpu.errors.ShapeError"}
     assert "\n".join(to_rst(DOCSTRING, links)).strip() == AS_RST
     assert summary(DOCSTRING) == "a = φ(x W + b)"
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_no_line_of_a_paragraph_begins_a_list(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    lines = ["", *text.splitlines()]
+    for before, line in itertools.pairwise(lines):
+        if re.match(r" {0,3}([-+*]|1[.)]) ", line):  # such as "(θ + h)", broken before "+"
+            assert re.match(r"$|[ #|]|([-+*]|\d+[.)]) ", before), line

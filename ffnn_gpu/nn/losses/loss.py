@@ -16,6 +16,7 @@ targets of a whole data set once. To check them again at every step would read t
 waits for the device.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -184,6 +185,11 @@ class SoftmaxCrossEntropy(Loss):
         if not 0 <= self.label_smoothing < 1:
             smoothing = self.label_smoothing
             raise ConfigurationError(f"label_smoothing must be at least 0 and below 1, not {smoothing!r}")
+        if isinstance(self.class_weight, Mapping | str):
+            raise ConfigurationError(
+                f"class_weight of a loss must have one number per class, not {self.class_weight!r}; "
+                "fit(…, class_weight=…) takes a mapping or 'balanced'"
+            )
         if self.class_weight is not None:
             v = tuple(map(float, self.class_weight))
             object.__setattr__(self, "class_weight", v)

@@ -434,6 +434,9 @@ SETTINGS = [
         lambda: SoftmaxCrossEntropy(class_weight=(float("inf"), 1)),
         r"class weights must be finite .* not \(inf, 1.0\)",
     ),
+    # Read as a sequence, a mapping would give its classes as their weights.
+    (lambda: SoftmaxCrossEntropy(class_weight={0: 0.5, 1: 3}), r"one number per class, not \{0: 0.5, 1: 3\}"),
+    (lambda: SoftmaxCrossEntropy(class_weight="balanced"), r"'balanced'; fit\(…, class_weight=…\) takes"),
     (lambda: get_loss("hinge", 0.5), "hinge has no constant alpha to set"),
     (
         lambda: get_loss("mse2"),
