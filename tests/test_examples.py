@@ -51,7 +51,7 @@ def test_messy_table_gives_the_same_probabilities_in_onnx_runtime(tmp_path: Path
     for needed in ("pandas", "duckdb", "onnx", "onnxruntime"):
         pytest.importorskip(needed)
     text = printed("messy_table_to_onnx.py", tmp_path)
-    assert "reads: weight, zip, sent, express" in text and "'parcel'" in text
+    assert "reads: weight, sent, zip, express" in text and "'parcel'" in text
     assert float(re.search(r"test rows: ([\d.]+)", text)[1]) > 0.85
     assert float(re.search(r"to ONNX Runtime: (\S+)", text)[1]) < 1e-6
 

@@ -221,7 +221,7 @@ def test_signal_before_the_first_member_leaves_no_folder(out, monkeypatch):
         if (plan.recipe, plan.fold) == (TINY.recipes[0], 0):
             assert os.path.exists(out or "runs/t-1")
             os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(0.2)
+            time.sleep(2)
 
     monkeypatch.setattr(MemberFiles, "load", load)
     stopped = run(*WORDS, *(["--out", out] if out else []))

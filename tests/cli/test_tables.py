@@ -206,7 +206,7 @@ def test_predict_and_evaluate_count_the_cells_that_training_rows_lack(folder):
         assert "column" not in here(command, "run", "train.csv").stderr
         said = here(command, "run", "new.csv").stderr.splitlines()
         found = [line for line in said if line.startswith("column ")]
-        assert found[0] == "column 'c0': 1 of 90 cells with a level that no training row has: 'new'"
+        assert "column 'c0': 1 of 90 cells with a level that no training row has: 'new'" in found
         assert len(found) == 5 and "… and 4 more such columns" in said
         assert here(command, "run", "new.csv", "--quiet").stderr == ""
 

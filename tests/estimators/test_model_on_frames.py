@@ -123,7 +123,7 @@ def test_missing_column_is_refused_by_name(model, frame):
     renamed = {"X": frame["x"], **{name: frame[name] for name in ("color", "member", "seen", "n")}}
     with pytest.raises(DataError, match=rf"{lacks}'x'; is 'X' meant for 'x'\?$"):
         model.predict(type(frame)(renamed))
-    with pytest.raises(DataError, match=f"{lacks}'x', 'color', 'member', 'seen', 'n'$"):
+    with pytest.raises(DataError, match=f"{lacks}'x', 'seen', 'n', 'color', 'member'$"):
         model.predict(type(frame)({"a": [1.0], "b": [2.0], "c": [1.0], "d": [1.0], "e": [1.0]}))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from numpy import float32, float64, inf, int64
 
 from ffnn_gpu.arrays.array_types import Array
+from ffnn_gpu.arrays.precision import master
 from ffnn_gpu.backends.cuda import formulas
 from ffnn_gpu.backends.cuda.kernels import NoKernelError
 from ffnn_gpu.backends.elementwise.built_once import MOMENT, NUMBER
@@ -117,9 +118,8 @@ def blend(self: "CupyBackend", p: float, x: Array, q: float, y: Array, out: Arra
     """out = p x + q y, where x of out's master dtype receives the sum too, before it is rounded"""
     S = self.suffix(out, y)
     wide, narrow = (None, x) if x.dtype == out.dtype else (x, None)
-    self.kernels.each(
-        f"blend_{S}", -(-out.size // 4), wide, narrow, y, out, int64(out.size), float32(p), float32(q)
-    )
+    of_x, of_y = (master(out.dtype).type(number) for number in (p, q))
+    self.kernels.each(f"blend_{S}", -(-out.size // 4), wide, narrow, y, out, int64(out.size), of_x, of_y)
 
 
 def _products(self: "CupyBackend", A: Array, B: Array, out: Array) -> None:

@@ -19,7 +19,7 @@ from ffnn_gpu.backends.cuda.kernels import (
     generated,
     source,
 )
-from ffnn_gpu.testing.strict_device import Refusal, StrictArray
+from ffnn_gpu.testing.strict_device import ATTRIBUTES, Refusal, StrictArray
 from tests.backends.cuda.fake_cublaslt import FakeCublasLt
 from tests.backends.cuda.fake_cupy import FakeCupy
 from tests.backends.cuda.host_memory import STORAGE, Event
@@ -44,10 +44,16 @@ class EmulatedCupy(FakeCupy):
         cost: simulated milliseconds of one launch.
         edit: a function of every text that is compiled, for mutants. Without one, all kernels of built-in
             formulas are one compilation.
+
+    Args:
+        stacks: whether its blocks have the shared memory that the kernel of narrow networks needs. That is
+            compiled for each network, for seconds, so only the tests in fused/ ask for it.
     """
 
-    def __init__(self, *args, edit=None, **kwargs):
+    def __init__(self, *args, edit=None, stacks=False, **kwargs):
         super().__init__(*args, **kwargs)
+        if not stacks:
+            self.cuda.Device.attributes = ATTRIBUTES | {"MaxSharedMemoryPerBlockOptin": 0}
         self.edit, self.order, self.launched, self.names = edit, emulator.ORDERS[0], Counter(), set()
         self.clock = self.cost = 0.0
 

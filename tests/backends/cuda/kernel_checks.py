@@ -17,6 +17,7 @@ import numpy as np
 from ffnn_gpu.arrays.precision import eps, is_16_bit, loss_gradient, master
 from ffnn_gpu.backends.choice import Backend
 from ffnn_gpu.backends.cuda import formulas
+from ffnn_gpu.backends.cuda import updates as updates_on_cuda
 from ffnn_gpu.backends.cuda.kernels import SUFFIX
 from ffnn_gpu.backends.reference.updates import Update
 from ffnn_gpu.nn.activations import ACTIVATIONS, elu, leaky_relu
@@ -519,6 +520,18 @@ def shadow(case):
             np.testing.assert_array_equal(copy, theta.astype(np.float16))
 
 
+def blend(case):
+    arrays = case.normal(case.matrix), case.normal(case.matrix), case.nan(*case.matrix)
+    x, y, out = map(case.moved, arrays)
+    for first in (x, case.wide.moved(case.wide.normal(case.matrix))):
+        given, other = (np.float64(case.backend.to_host(array)) for array in (first, y))
+        updates_on_cuda.blend(case.backend, 3.4445, first, -4.775, y, out)
+        want = 3.4445 * given - 4.775 * other
+        largest = np.abs(want).max(initial=0)
+        scale = rounding(np.dtype(out.dtype), want) + tolerance("network", master(case.dtype)) * largest
+        assert_close(case.backend.to_host(out), want, 1, f"blend {case.matrix} {case.dtype}", scale=scale)
+
+
 CHECKS = {
     check.__name__: check
     for check in (
@@ -536,6 +549,7 @@ CHECKS = {
         layer_norm,
         batch_norm,
         scaled,
+        blend,
         advance,
         clip_by_value,
         gradient_factor,

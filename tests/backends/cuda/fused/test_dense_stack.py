@@ -20,7 +20,7 @@ FEW_BYTES = 20_000  # of shared memory: four warps fit, and eight do not
 def compiled(*cases, edit=None):
     """Return CupyBackend over the emulator with the kernels of these cases, all in one module."""
     emulator.require()
-    with pytest.MonkeyPatch.context() as patch, installed(patch, EmulatedCupy(edit=edit)):
+    with pytest.MonkeyPatch.context() as patch, installed(patch, EmulatedCupy(edit=edit, stacks=True)):
         backend = CupyBackend()
     backend.kernels.compile(*(kernel for case in cases for kernel in kernels(backend, case)))
     return backend

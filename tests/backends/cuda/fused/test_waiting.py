@@ -34,7 +34,7 @@ def made(monkeypatch, times=(1.0, 2.0)):
     """Return CupyBackend on the emulator, where timing gives these milliseconds, the kernel's first."""
     emulator.require()
     monkeypatch.setattr(cublaslt, "store_path", lambda *names: None)
-    with installed(monkeypatch, CupyWithCublasLt()):
+    with installed(monkeypatch, CupyWithCublasLt(stacks=True)):
         backend = CupyBackend()
     backend.kernels.compile(*(kernel for case in CASES for kernel in kernels(backend, case)))
     given = iter(times * 8)
