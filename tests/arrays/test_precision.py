@@ -139,6 +139,6 @@ def test_column_sum_of_many_rows_is_not_summed_in_16_bits(backend):
 
 @pytest.mark.parametrize("size", [(3, 5), (33, 31)], ids=str)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("name", MATRICES)
+@pytest.mark.parametrize("name", [name for name in MATRICES if name != "blend"])  # which CUDA alone has
 def test_operation_in_16_bits_is_one_rounding_from_float64(backend, name, dtype, size):
     CHECKS[name](Case(backend, dtype, *size))
