@@ -1,5 +1,6 @@
 """Fixtures for all tests besides the plugin's `backend`: floating types and stored golden vectors."""
 
+import gc
 import json
 import signal
 from pathlib import Path
@@ -15,6 +16,16 @@ HANDLERS = {"SIGINT": signal.default_int_handler, "SIGTERM": signal.SIG_DFL, "SI
 for _name, _handler in HANDLERS.items():
     if hasattr(signal, _name) and signal.getsignal(_number := getattr(signal, _name)) is signal.SIG_IGN:
         signal.signal(_number, _handler)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_objects_to_collect():
+    """Leave the objects of earlier test files out of garbage collections.
+
+    Why: a full collection visits every module, test and report, and these live as long as the whole run.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=["float32", "float64"])
