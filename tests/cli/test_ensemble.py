@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from ffnn_gpu.estimators.tabular.member_files import MemberFiles
 from ffnn_gpu.estimators.tabular.progress import Progress
 from ffnn_gpu.estimators.tabular.recipes import PRESETS, Plain, Preset
 from ffnn_gpu.training.callbacks import Callback
+from ffnn_gpu.training.interrupt import Interrupt
 
 pytest.importorskip("duckdb")
 
@@ -217,12 +219,20 @@ def test_signal_before_the_first_member_leaves_no_folder(out, monkeypatch):
     monkeypatch.setenv("FFNN_GPU_THREADS", "1")
     monkeypatch.setattr(members_module, "fit", lambda *args, **named: pytest.fail("fit was called"))
 
+    noticed, receive = threading.Event(), Interrupt._receive
+
+    def noted(self, number, frame):
+        receive(self, number, frame)
+        noticed.set()
+
     def load(self, plan, backend):
         if (plan.recipe, plan.fold) == (TINY.recipes[0], 0):
             assert os.path.exists(out or "runs/t-1")
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(2)
+            # The system may give a signal to any thread. Here it is one that does not run Python's handlers.
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+            assert noticed.wait(60), "the main thread did not notice the signal within 60 s"
 
+    monkeypatch.setattr(Interrupt, "_receive", noted)
     monkeypatch.setattr(MemberFiles, "load", load)
     stopped = run(*WORDS, *(["--out", out] if out else []))
     assert stopped.exit_code == 128 + signal.SIGTERM

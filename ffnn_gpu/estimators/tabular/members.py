@@ -2,10 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from ffnn_gpu.training.fit import fit
 from ffnn_gpu.training.history import History
 from ffnn_gpu.training.interrupt import Interrupt
 from ffnn_gpu.training.run import TrainingRun
+
+Result = TypeVar("Result")
 
 
 class Rows(NamedTuple):
@@ -164,7 +166,7 @@ def train_members(
                 raise
 
         try:
-            for found in threads.map(train, plans):
+            for found in _results([threads.submit(train, plan) for plan in plans]):
                 if isinstance(found, Member):
                     members.append(found)
                     done(found)
@@ -175,6 +177,18 @@ def train_members(
     if failure is not None and not members:
         raise failure
     return members, interrupt.signal
+
+
+def _results(futures: Sequence[Future[Result]]) -> Iterator[Result]:
+    """Yield the result of each future in their order.
+
+    Why with a timeout: Python runs the handler of a signal in the main thread. If the system delivers the
+    signal to another thread, the handler runs only after the main thread stops waiting.
+    """
+    for future in futures:
+        while wait([future], timeout=0.1).not_done:
+            pass
+        yield future.result()
 
 
 def _trained(
