@@ -18,6 +18,7 @@ from ffnn_gpu.nn.workspace import Workspace
 
 FEW_ROWS = 64  # predictions of up to this many rows use a workspace that the thread keeps
 MOST_KEPT = 1 << 20  # elements; a larger workspace is not kept
+REPEATED = 3  # blocks of equal size: from so many on, recording the pass takes less time than it saves
 
 
 def predict(network: Any, threads: threading.local, x: Any, batch_size: int | None) -> Array:
@@ -76,10 +77,12 @@ def _any_rows(network: Any, threads: threading.local, x: Any, batch_size: int | 
     rows, batch_size = network.admit(x), int(batch_size)
     z = backend.output((*network.leading, len(rows), network.widths[-1]), network.dtype)
     ws, recorded = _inference(network, threads, min(batch_size, len(rows)))
-    forward = network.forward if recorded or not backend.records_passes else network.run
+    recorded = recorded or not backend.records_passes
+    repeats = len(rows) // batch_size >= REPEATED  # the rest of the rows is another kind of pass
     try:
         for start in range(0, len(rows), batch_size):
             part = rows.matrix(backend, slice(start, start + batch_size), network.compute_dtype)
+            forward = network.forward if recorded or (repeats and len(part) == batch_size) else network.run
             backend.copy(forward(part, ws.first(len(part))), out=z[..., start : start + len(part), :])
     except BaseException:  # Ctrl-C may have left it within a pass
         threads.ws = None

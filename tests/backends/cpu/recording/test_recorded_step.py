@@ -39,6 +39,7 @@ from ffnn_gpu.errors import ConfigurationError, DataError, DivergedError, Worksp
 from ffnn_gpu.nn.activations import ACTIVATIONS, Activation
 from ffnn_gpu.nn.losses.standard import PointwiseLoss
 from ffnn_gpu.nn.prediction import finite_outputs
+from ffnn_gpu.nn.workspace import Workspace
 from ffnn_gpu.optim.optimizers import Optimizer
 from ffnn_gpu.training.step import recordable
 
@@ -240,6 +241,18 @@ def test_recorded_prediction_checks_that_x_and_the_outputs_are_finite(rows, thre
     ws = network._threads.ws.first(rows)
     assert reasons(ws) == ["", ""]  # the second one is the pass whose outputs are not finite, for the error
     assert ws.recordings[0].code is finite_outputs
+
+
+def test_prediction_of_many_rows_replays_a_pass_for_its_equal_blocks(threads, monkeypatch):
+    network, _ = made((Dense(C), BatchNorm(), Dense(C, tanh)))
+    x, _ = batch(rows=400)
+    want, found = network.run(x, network.workspace(400, training=False)).copy(), []
+    monkeypatch.setattr(Workspace, "release", lambda ws: found.append(reasons(ws)))
+    for batch_size, expected in ((100, [""]), (130, [""]), (180, []), (400, [])):
+        np.testing.assert_allclose(network.predict(x, batch_size), want, 1e-12, 1e-12)
+        assert found.pop() == expected
+    with pytest.raises(DivergedError, match="output is not finite"):
+        network.predict(np.full_like(x, np.finfo(x.dtype).max), 100)
 
 
 def test_network_ending_in_a_layer_that_returns_its_input_is_recorded():
