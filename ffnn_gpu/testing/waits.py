@@ -58,7 +58,7 @@ def counted(network: Network, loss: Loss) -> tuple[Network, Any, list[Counted]]:
 
 
 def waits_of_step(network: Network, optimizer: Optimizer) -> list[str]:
-    """Take one more step, and return whether it waits for a strict device. The step before made its constants.
+    """Take one more step, after one that made its constants, and return whether it waits for a strict device.
 
     Other devices do not count, and take no step.
     """
