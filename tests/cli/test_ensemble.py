@@ -27,6 +27,7 @@ from ffnn_gpu.estimators.tabular.progress import Progress
 from ffnn_gpu.estimators.tabular.recipes import PRESETS, Plain, Preset
 from ffnn_gpu.training.callbacks import Callback
 from ffnn_gpu.training.interrupt import Interrupt
+from tests.cli.killed_runs import files_of, leave_halves
 
 pytest.importorskip("duckdb")
 
@@ -109,6 +110,13 @@ def assert_equal_runs(a, b):
     for name, value in ours.items():
         np.testing.assert_array_equal(value, theirs[name])
     assert without_seconds(report(a)) == without_seconds(report(b))
+
+
+def test_resumed_ensemble_with_nothing_left_to_do_sweeps_what_killed_runs_left(no_plots):
+    done(*WORDS, "--out", "out", "--quiet")
+    before = leave_halves(Path("out"))
+    done("train", "--resume", "--out", "out", "--quiet")
+    assert files_of(Path("out")) == before
 
 
 def test_an_ensemble_is_a_run_that_every_command_reads():
