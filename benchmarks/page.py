@@ -268,6 +268,8 @@ def of_tabular(name, result):
     splits = ",".join(dict.fromkeys(row["split"] for row in rows))
     tables = list(dict.fromkeys(row["table"] for row in rows))
     words = f"python scripts/benchmark_tabular.py --tables {','.join(tables)} --splits {splits} --json FILE"
+    if result.get("limit"):
+        words += f" --limit {result['limit']:g}"
     shown = [f"## Answers on real tables, commit {(machine.get('commit') or 'no commit')[:10]}", ""]
     shown += source(name, words, result["date"], machine, 2)
     shown += [
@@ -281,7 +283,20 @@ def of_tabular(name, result):
     for kind, known in result["sets"].items():
         chosen = [row for row in rows if row["table"] in known]
         shown += of_set(SETS[kind], names, chosen) if chosen else []
+    if result.get("stopped"):
+        shown += of_stopped(result["stopped"], result["limit"])
     return "\n".join(shown)
+
+
+def of_stopped(stopped, limit):
+    """A line for each contender that the limit ended, because a rank does not count a missing table."""
+    lines = [f"- {row['contender']} on {row['table']}, split {row['split']}" for row in stopped]
+    return [
+        f"These contenders were stopped after {limit:g} s. Their ranks leave these tables out:",
+        "",
+        *lines,
+        "",
+    ]
 
 
 SETS = {

