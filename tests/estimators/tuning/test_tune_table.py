@@ -272,7 +272,7 @@ def test_continued_study_equals_the_uninterrupted_one(whole, tmp_path, monkeypat
             tune(trials=10, epochs=3, storage=file)
     found = tune(trials=10, epochs=3, storage=file)
     assert without_times(found) == whole
-    assert [row["number"] for row in found.trials if row["state"] == "cut off"] == [7]
+    assert [row["number"] for row in found.trials if row["state"] == "cut off"] == [6]
 
 
 def test_study_is_read_back_by_optuna(tmp_path):
