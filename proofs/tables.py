@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ffnn_gpu.errors import DataError
-from ffnn_gpu.tables.cells import levels_of, time_of
+from ffnn_gpu.tables.cells import levels_of, number_of, time_of
 from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.dialects import Dialect
 from ffnn_gpu.tables.kinds import columns_of
@@ -103,7 +103,6 @@ def _meant_cells(st: Any, path: Path) -> Any:
     def is_meant(
         rows: list[Any], separator: str, decimal: str, grouped: bool, zoned: bool, excel: bool
     ) -> None:
-        assume(len({time for _, time, *_ in rows}) > 2)
         text = io.StringIO(newline="")
         writer = csv.writer(text, delimiter=separator, lineterminator="\n")
         writer.writerow(["amount", "at", "word"])
@@ -114,19 +113,20 @@ def _meant_cells(st: Any, path: Path) -> Any:
             writer.writerow([amount, written, word])
             numbers.append(value)
             times.append(seconds)
+        assume(len({*times}) > 2)  # a constant column has no times
         path.write_text(
             (f"sep={separator}\n" if excel else "") + text.getvalue(), encoding="utf-8", newline=""
         )
         table = read_table(str(path))
         assert table.names == ("amount", "at", "word") and len(table) == len(rows)
-        read = table.numbers(Spelling(table.decimal).number("c0")).tolist()
+        read = table.numbers(number_of(table, 0, Spelling(table.decimal))).tolist()
         kinds = columns_of(
             table, Decisions(categorical=("word",)), Spelling(table.decimal), allow_unclear=True
         )
         said = any("is read as a decimal number" in remark for remark in table.remarks)
         assert said or kinds[0].note or kinds[0].kind == "unclear" or read == numbers
         assert kinds[1].kind == "time"
-        found = table.numbers(time_of(table, 1, kinds[1].written)).tolist()
+        found = table.numbers(time_of(table, 1, kinds[1].written, Spelling(table.decimal))).tolist()
         assert all(abs(a - b) < 1e-5 for a, b in zip(found, times, strict=True))
         codes, levels = levels_of(table, 2, Spelling())
         words = [levels[code] if code != MISSING else "" for code in codes.tolist()]
@@ -219,7 +219,7 @@ def _encode_large(scratch: Path) -> dict[str, float]:
     store = EncodedTable(large)
     store.folder = scratch
     matrix = store.matrix(encoding, np.float32)
-    mean = float(large.numbers(f"try_cast(c{COLUMNS - 1} AS DOUBLE)").sum() / len(large))
+    mean = float(large.numbers(number_of(large, COLUMNS - 1, Spelling())).sum() / len(large))
     peak = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     return {"rows": len(matrix), "mean": mean, "peak": peak}
 

@@ -96,8 +96,22 @@ def remove_leftovers(path: Path) -> None:
 
 def leftovers(path: Path) -> list[Path]:
     """Return the temporary files of `path` whose writers have ended."""
-    half = re.compile(rf"\.{re.escape(path.name)}\.(\d+)-[0-9a-f]{{8}}\.half")
-    named = ((entry, half.fullmatch(entry.name)) for entry in path.parent.iterdir())
+    return _of_ended_writers(path.parent, re.escape(path.name))
+
+
+def sweep(*folders: Path) -> None:
+    """Remove the temporary files of every file in these folders whose writers have ended."""
+    for folder in folders:
+        with suppress(OSError):
+            for left in _of_ended_writers(folder, ".+"):
+                with suppress(OSError):
+                    left.unlink()
+
+
+def _of_ended_writers(folder: Path, name: str) -> list[Path]:
+    """Return the temporary files of the files whose names match, as far as their writers have ended."""
+    half = re.compile(rf"\.{name}\.(\d+)-[0-9a-f]{{8}}\.half", re.DOTALL)
+    named = ((entry, half.fullmatch(entry.name)) for entry in folder.iterdir())
     return [entry for entry, match in named if match and _has_ended(int(match[1]))]
 
 

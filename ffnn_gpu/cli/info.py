@@ -40,7 +40,10 @@ def lines(found: dict[str, Any]) -> list[str]:
     shown = {name: version or "not installed" for name, version in found["versions"].items()}
     if found["ranks"]:
         shown["ranks"] = f"{found['ranks']['size']}, {found['ranks']['reason']}"
-    shown |= {"backend": f"{found['backend'] or 'none'} ({found['reason']})", "hint": found["hint"]}
+    reason, hint = found["reason"], found["hint"]
+    if hint and found["versions"]["cupy"] is None:
+        reason = "the CPU computes, because CuPy is not installed"
+    shown |= {"backend": f"{found['backend'] or 'none'} ({reason})", "hint": hint and f"to use a GPU: {hint}"}
     if device is not None:
         memory = f"{device['free_bytes']:,} of {device['total_bytes']:,} bytes free"
         shown["device"] = f"{device['name']}, {memory}"

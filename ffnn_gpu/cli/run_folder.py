@@ -37,7 +37,7 @@ from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.model_choice import AUTO
 from ffnn_gpu.estimators.tuning.pictures import PICTURES
 from ffnn_gpu.tables.databases import is_database
-from ffnn_gpu.tables.encoded import MADE_OF, MATRIX
+from ffnn_gpu.tables.encoded import MADE_OF, MATRIX, UNFINISHED
 from ffnn_gpu.tables.many_files import is_pattern
 from ffnn_gpu.training.callbacks import Callback, Run
 from ffnn_gpu.training.resume import finished_epochs
@@ -115,13 +115,15 @@ def claim(config: TrainConfig, name: str, resume: bool, choice: str = "") -> Pat
     """Create or empty the run folder, write its config.toml with the choice of a model, and return its path.
 
     If `out` is not set, the folder is runs/NAME-N with the first free N. `temporary.remove` removes the
-    files of a new run until its training begins, also if a signal ends the process.
+    files of a new run until its training begins, also if a signal ends the process. Temporary files of killed
+    runs are removed, because this run may have nothing left to write.
     """
     folder = _first_free(name) if config.out is None else Path(config.out)
     if not resume and config.out is not None:
         temporary.add(folder, partial(_discard, made=_missing(folder)))
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
         if not resume:
             _empty(folder)
         write_toml(located(config), folder / CONFIG, choice)
@@ -129,6 +131,14 @@ def claim(config: TrainConfig, name: str, resume: bool, choice: str = "") -> Pat
         temporary.remove(folder)
         raise
     return folder
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that killed runs left in a run folder."""
+    checkpoints = folder / CHECKPOINT
+    atomic_file.sweep(folder, checkpoints, checkpoints / MEMBERS)
+    with suppress(OSError):
+        (folder / UNFINISHED).unlink()
 
 
 def _missing(path: Path) -> list[Path]:

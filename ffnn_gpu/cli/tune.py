@@ -95,7 +95,9 @@ def tune(
     searched = study_of(problem, Space(), wanted, given, None)  # in memory: what it refuses, it refuses first
     announce(f"searching {', '.join(searched.distributions)} for the best validation {problem.metric}")
     folder = Path(str(config.out)) if resume else run_folder.claim(config, training.data.name, False)
-    if not resume:
+    if resume:
+        run_folder.sweep(folder)
+    else:
         write_toml(run_folder.located(config), folder / run_folder.START)
     study = study_of(problem, Space(), wanted, given, folder / run_folder.STUDY)
     temporary.discard(folder)  # from here on it can be resumed

@@ -26,7 +26,7 @@ from ffnn_gpu.tables.embedded_database import Scratch
 from ffnn_gpu.tables.encoding import Encoding
 from ffnn_gpu.tables.table import Table
 
-MATRIX, MADE_OF = "encoded.npy", "encoded.json"
+MATRIX, MADE_OF, UNFINISHED = "encoded.npy", "encoded.json", "encoded.npy.part"
 BLOCK = 1 << 22  # bytes that are checked at once
 WRITTEN = 256 << 20  # bytes that are encoded and written at once
 
@@ -86,7 +86,7 @@ class EncodedTable:
 
     def _write(self, folder: Path, encoding: Encoding, dtype: np.dtype[Any], made_of: dict[str, Any]) -> None:
         (folder / MADE_OF).unlink(missing_ok=True)
-        n, width, half = len(self.table), len(encoding.outputs), folder / f"{MATRIX}.part"
+        n, width, half = len(self.table), len(encoding.outputs), folder / UNFINISHED
         stored = np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype  # .npy does not know bfloat16
         step, checksum = max(1, WRITTEN // (width * dtype.itemsize)), 0
         try:

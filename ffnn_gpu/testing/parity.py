@@ -29,7 +29,7 @@ from ffnn_gpu.testing.one_pass import as_network, one_pass, some_steps
 from ffnn_gpu.testing.rounding import ROOM, scatter
 from ffnn_gpu.testing.strict_device import StrictBackend
 from ffnn_gpu.testing.tolerances import Difference
-from ffnn_gpu.testing.waits import counted
+from ffnn_gpu.testing.waits import counted, waits_of_step
 
 Room: TypeAlias = Mapping[str, float]
 
@@ -48,7 +48,8 @@ def assert_parity(
     updates.
 
     Outputs and gradients are compared within tolerance("parity"), and θ within `steps` times that, or within
-    what rounding alone changes. A layer or loss that waits for a strict device is named by a UserWarning.
+    what rounding alone changes. A layer, loss or optimizer that waits for a strict device is named by a
+    UserWarning.
 
     Args:
         subject: a network, or a layer, which is put into a float64 network.
@@ -123,7 +124,9 @@ class Trial:
             one_pass(there, self.loss, self.x, self.y)
         first_pass = one_pass(by_parts, of_loss, self.x, self.y)
         waits = [f"{sentence} from {backend}" for each in counters for sentence in each.sentences()]
-        return Ran(backend, first_pass, self._updated(there, self.steps), waits)
+        after = self._updated(there, self.steps)
+        waits += [f"{sentence} from {backend}" for sentence in waits_of_step(there, self.optimizer)]
+        return Ran(backend, first_pass, after, waits)
 
     def _compared(
         self, standard: Ran, results: Sequence[Ran], room: Room, later: Sequence[Sequence[Room]]

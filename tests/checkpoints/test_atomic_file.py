@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from ffnn_gpu.checkpoints.atomic_file import leftovers, write
+from ffnn_gpu.checkpoints.atomic_file import leftovers, sweep, write
 from tests.checkpoints.crash_points import count_calls, crashes, dies, is_killed
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs fork, kill and resource")
@@ -102,6 +102,16 @@ def test_only_temporary_files_of_dead_writers_are_removed(tmp_path):
     assert sorted(path.name for path in leftovers(tmp_path / "file")) == sorted(swept)
     write(tmp_path / "file", b"new")
     assert sorted(os.listdir(tmp_path)) == sorted([*kept, "file"])
+
+
+def test_sweep_removes_temporary_files_of_dead_writers_of_every_file(tmp_path):
+    dead = dead_pid()
+    swept = [f".{name}.{dead}-{OTHER_HALF}.half" for name in ("file", "other.json", "two\nlines")]
+    kept = [f".file.{LIVING}-{OTHER_HALF}.half", f"file.{dead}-{OTHER_HALF}.half", "file", ".file.half"]
+    for name in swept + kept:
+        (tmp_path / name).write_bytes(b"x")
+    sweep(tmp_path, tmp_path / "missing")
+    assert sorted(os.listdir(tmp_path)) == sorted(kept)
 
 
 WRITER = """

@@ -25,6 +25,7 @@ from ffnn_gpu.estimators.tabular.member_files import MemberFiles
 from ffnn_gpu.estimators.tabular.progress import Progress
 from ffnn_gpu.estimators.tabular.recipes import PRESETS, Plain, Preset
 from ffnn_gpu.training.callbacks import Callback
+from tests.cli.killed_runs import files_of, leave_halves
 from tests.handled_signals import sender
 
 pytest.importorskip("duckdb")
@@ -108,6 +109,13 @@ def assert_equal_runs(a, b):
     for name, value in ours.items():
         np.testing.assert_array_equal(value, theirs[name])
     assert without_seconds(report(a)) == without_seconds(report(b))
+
+
+def test_resumed_ensemble_with_nothing_left_to_do_sweeps_what_killed_runs_left(no_plots):
+    done(*WORDS, "--out", "out", "--quiet")
+    before = leave_halves(Path("out"))
+    done("train", "--resume", "--out", "out", "--quiet")
+    assert files_of(Path("out")) == before
 
 
 def test_an_ensemble_is_a_run_that_every_command_reads():

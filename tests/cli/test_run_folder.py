@@ -3,13 +3,17 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from ffnn_gpu.cli import run_folder
+from ffnn_gpu.cli.commands import main
 from ffnn_gpu.cli.settings import TrainConfig, read_toml, resolve
 from ffnn_gpu.errors import ConfigurationError
 from tests.checkpoints.crash_points import crashes, dies, is_killed
+from tests.cli.killed_runs import files_of, leave_halves
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs fork and resource")
 
@@ -67,3 +71,14 @@ def test_folder_with_files_of_another_kind_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ConfigurationError, match="is not a run folder"):
         run_folder.require_usable(config(tmp_path, 2), resume=False, overwrite=False)
+
+
+def test_resume_with_nothing_left_to_do_sweeps_what_killed_runs_left(tmp_path):
+    out = str(tmp_path / "out")
+    few = ("--epochs", "1", "--hidden", "4", "--device", "numpy", "--quiet")
+    first = CliRunner().invoke(main, ["train", "digits", "--out", out, *few])
+    assert first.exit_code == 0, first.output
+    before = leave_halves(Path(out))
+    (tmp_path / "out/encoded.npy.part").write_bytes(b"of a killed run")
+    again = CliRunner().invoke(main, ["train", "--resume", "--out", out, "--quiet"])
+    assert again.exit_code == 0 and files_of(Path(out)) == before

@@ -18,6 +18,7 @@ from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.tuning.pictures import PICTURES
 from ffnn_gpu.estimators.tuning.problem import Problem
 from ffnn_gpu.training.callbacks import Callback
+from tests.cli.killed_runs import files_of, leave_halves
 
 pytest.importorskip("duckdb")
 pytest.importorskip("optuna")
@@ -130,6 +131,13 @@ def test_interrupted_search_is_continued_as_if_it_had_not_been(no_plots, monkeyp
     for name, value in numbers("whole").items():
         np.testing.assert_array_equal(numbers()[name], value)
     assert read_toml("out/config.toml") == read_toml("whole/config.toml")
+
+
+def test_resumed_search_with_nothing_left_to_do_sweeps_what_killed_runs_left(no_plots):
+    done("tune", "t.csv", "--target", "label", "--trials", 1, *FEW, "--out", "out", "--quiet")
+    before = leave_halves(Path("out"))
+    done("tune", "--resume", "--out", "out", "--trials", 1, "--quiet")
+    assert files_of(Path("out")) == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

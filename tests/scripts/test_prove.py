@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,10 @@ def breaks(settings):
     raise ZeroDivisionError("division by zero")
 
 
+def hangs(settings):
+    raise subprocess.TimeoutExpired("python", 300)
+
+
 @pytest.mark.parametrize(
     ("proof", "code", "said"),
     [
@@ -35,6 +40,8 @@ def breaks(settings):
         (lambda settings: [Figure("p", "no mount", None)], 0, "not run here"),
         (lambda settings: [Figure("p", "2 of 3", False, ["why"]), Figure("q", "1", True)], 1, "\n    why\n"),
         (breaks, 1, "ZeroDivisionError: division by zero"),
+        (hangs, 2, "no verdict: no end after 300 s  no verdict"),
+        (lambda settings: [Figure("p", "no verdict of 1", None), Figure("q", "1", False)], 1, "FAILS"),
     ],
 )
 def test_command_prints_the_table_and_fails_where_a_promise_does(

@@ -443,6 +443,23 @@ def test_loss_that_reads_values_of_the_device_is_named():
         assert_parity(network_of(), X, Y, Reading())
 
 
+class Deciding(Momentum):
+    """Reads the number of the step on the host."""
+
+    def formula(self, xp, theta, g, lr, t, m):
+        m *= 0.9 if t > 1 else 0.0
+        m += g
+        theta -= lr * m
+
+
+def test_optimizer_that_reads_values_of_the_device_is_named():
+    with pytest.warns(
+        UserWarning, match=r"the optimizer Deciding\(.*: its step reads 1 of its values from <s"
+    ):
+        assert_parity(network_of(), X, LABELS, softmax_cross_entropy, optimizer=Deciding())
+    assert not assert_parity(network_of(), X, LABELS, softmax_cross_entropy, optimizer=Momentum()).waits
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_parity_holds_between_the_backends_of_this_machine_and_does_not_change_the_network(name, dtype):
