@@ -2,10 +2,11 @@
 
 All blocks of a page run in their order, in one temporary folder:
 
-    ```python     run with names of its own, where warnings are errors: blocks that follow each other in one
-                  process, because an import takes a second. A block without `import` is an excerpt and is
-                  not run. One that imports a library that is compared with, and which is not installed,
-                  must compile. A block that begins with the comment `# test_NAME.py` is a file for pytest.
+    ```python     run with names of its own, where warnings are errors, in this process, because an import
+                  takes a second. EVERY_CASE=1 runs the blocks that follow each other in a new process.
+                  A block without `import` is an excerpt and is not run. One that imports a library that is
+                  compared with, and which is not installed, must compile. A block that begins with the
+                  comment `# test_NAME.py` is a file for pytest, which runs it in a new process.
     ```console    `$ ffnn-gpu …` is run in this process, which has its imports already, `train` with 2 epochs,
                   or on a text file, which an ensemble learns, with half a second for the members.
                   `$ python3 scripts/NAME.py` must exist.
@@ -20,24 +21,25 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 import tomllib
+import traceback
 from collections.abc import Iterator
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import pytest
 
 from ffnn_gpu.cli.commands import main
 from ffnn_gpu.cli.settings import resolve
+from tests.in_process import as_program, printed_by_process
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
-PYTHON = [sys.executable, "-W", "error"]
-PYTEST = [*PYTHON, "-m", "pytest", "-p", "pytest_ffnn_gpu", "-p", "no:cacheprovider"]
+PYTEST = ["-m", "pytest", "-p", "pytest_ffnn_gpu", "-p", "no:cacheprovider"]
 COMPARED = "keras", "pytabkit", "skorch", "torch"  # their halves of docs/coming_from_*.md
 SEVERAL = """import json, sys
 for where, text in json.load(sys.stdin):
@@ -62,17 +64,6 @@ def blocks(page: Path) -> Iterator[Block]:
         yield Block(f"{page.name}:{line}", found[1], found[2])
 
 
-def run(where: str, command: list[str], folder: Path, stdin: str = "") -> str:
-    """Run a command of a block and return what it prints; fail if its exit code is not 0."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        command, input=stdin, cwd=folder, env=environment, capture_output=True, text=True, timeout=120,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{where}: {command}\n{done.stdout}{done.stderr}"
-    return done.stdout
-
-
 def run_python(several: list[Block], folder: Path) -> None:
     """Run blocks of Python that follow each other, or give them to pytest."""
     plain = []
@@ -80,11 +71,25 @@ def run_python(several: list[Block], folder: Path) -> None:
         name = re.match(r"# (test_\w+\.py)\n", block.text)
         if name:
             (folder / name[1]).write_text(block.text, encoding="utf-8")
-            assert " passed" in run(block.where, [*PYTEST, name[1]], folder), block.where
+            assert " passed" in printed_by_process([*PYTEST, name[1]], folder, where=block.where)
         elif "import " in block.text and is_complete(block):
             plain.append((block.where, block.text))
-    if plain:
-        run(plain[0][0], [*PYTHON, "-c", SEVERAL], folder, json.dumps(plain))
+    if plain and os.environ.get("EVERY_CASE"):
+        printed_by_process(["-c", SEVERAL], folder, stdin=json.dumps(plain))
+    else:
+        for where, text in plain:
+            run_block(where, text, folder)
+
+
+def run_block(where: str, text: str, folder: Path) -> None:
+    """Run a block of Python in this process, as the module `__main__`."""
+    page = ModuleType("__main__")
+    with as_program(folder, where), pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "__main__", page)
+        try:
+            exec(compile(text, where, "exec"), page.__dict__)  # noqa: S102  our own page
+        except Exception as error:
+            raise AssertionError(traceback.format_exc()) from error
 
 
 def is_complete(block: Block) -> bool:

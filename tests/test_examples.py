@@ -1,28 +1,19 @@
-"""Run the examples as they stand, in a process of their own, where warnings are errors."""
+"""Run the examples as they stand, where warnings are errors."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.distributed.test_mpi import MISSING, MPIEXEC
+from tests.in_process import printed_by, printed_by_process
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def printed(name: str, folder: Path, *launcher: str) -> str:
-    """Run an example in an empty folder, by a launcher if one is given, and return what it prints."""
-    command = [*launcher, sys.executable, "-W", "error", *["-m", "mpi4py"] * bool(launcher)]
-    command.append(str(EXAMPLES / name))
-    environment = os.environ | {"PYTHONPATH": str(EXAMPLES.parent)}
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def printed(name: str, folder: Path) -> str:
+    """Run an example in an empty folder and return what it prints."""
+    return printed_by(EXAMPLES / name, folder)
 
 
 def test_comparison_with_scikit_learn_finds_one_network(tmp_path: Path) -> None:
@@ -91,4 +82,5 @@ def test_every_example_is_listed_and_has_cells() -> None:
 def test_two_ranks_print_the_losses_of_one_process(tmp_path: Path) -> None:
     alone = printed("two_ranks.py", tmp_path)
     assert len(re.findall(r"loss \d\.\d{12}", alone)) == 3
-    assert printed("two_ranks.py", tmp_path, str(MPIEXEC), "-n", "2") == alone
+    words, launcher = ["-m", "mpi4py", str(EXAMPLES / "two_ranks.py")], (str(MPIEXEC), "-n", "2")
+    assert printed_by_process(words, tmp_path, launcher) == alone

@@ -33,6 +33,7 @@ from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.testing.strict_device import Refusal, StrictBackend
 from tests.backends.cuda.emulated_cupy import EmulatedCupy, emulator
 from tests.backends.cuda.fake_cupy import installed
+from tests.every_case import in_turn
 
 N, D = 43, 8
 RNG = np.random.default_rng(0)
@@ -49,9 +50,10 @@ def emulated():
         return CupyBackend(0)
 
 
-@pytest.fixture(
-    params=["numpy", "reference", "strict", "emulated", pytest.param("cupy", marks=pytest.mark.gpu)]
-)
+BACKENDS = ["numpy", "reference", "strict", "emulated", pytest.param("cupy", marks=pytest.mark.gpu)]
+
+
+@pytest.fixture(params=BACKENDS)
 def backend(request):
     if request.param == "cupy":
         return get_backend("cupy")
@@ -60,19 +62,11 @@ def backend(request):
     ]()
 
 
-@pytest.fixture(
-    params=[
-        "uint8",
-        "int16",
-        "int32",
-        "int64",
-        "float32",
-        "float64",
-        "memory-mapped uint8",
-        "fortran",
-        "on the device",
-    ]
-)
+STORAGE = ["uint8", "int16", "int32", "int64", "float32", "float64"]
+STORAGE += ["memory-mapped uint8", "fortran", "on the device"]
+
+
+@pytest.fixture(params=STORAGE)
 def raw(request, tmp_path, backend):
     """Return RAW in another kind of storage."""
     if request.param == "fortran":
@@ -101,7 +95,18 @@ def trained(backend, dtype, x, **options):
     return {name: array.tobytes() for name, array in network.params.to_host().items()}, rows
 
 
-@pytest.mark.parametrize("dtype", TYPES)
+# every backend with every storage, and each of these pairs with one type in turn
+EVERY_KIND = pytest.mark.parametrize(
+    ("backend", "raw", "dtype"),
+    [
+        pytest.param(*getattr(place, "values", [place]), *rest, marks=getattr(place, "marks", ()))
+        for place, *rest in in_turn(BACKENDS, STORAGE, TYPES)
+    ],
+    indirect=["backend", "raw"],
+)
+
+
+@EVERY_KIND
 def test_training_equals_training_on_transformed_rows(backend, raw, dtype):
     dense = SCALER.transform(RAW, "float64" if dtype == "float64" else "float32")
     assert trained(backend, dtype, SCALER.rows(raw)) == trained(backend, dtype, dense)
@@ -140,7 +145,7 @@ def test_resumed_training_on_standardized_rows_equals_the_uninterrupted_one(back
     assert numbers == trained(backend, "float32", SCALER.transform(RAW))[0]
 
 
-@pytest.mark.parametrize("dtype", TYPES)
+@EVERY_KIND
 def test_predictions_and_losses_equal_those_of_transformed_rows(backend, raw, dtype):
     network = Network(D, [Dense(6, tanh), Dense(3)], backend, dtype)
     x, dense = SCALER.rows(raw), SCALER.transform(RAW, "float64" if dtype == "float64" else "float32")

@@ -5,10 +5,12 @@ import importlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tomllib
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ RNG = np.random.default_rng(1)
 X = RNG.normal(size=(200, 3))
 LABELS = np.where(X[:, 0] + X[:, 1] > 0, "ripe", "green")
 ENVIRONMENT = {**os.environ, "FFNN_GPU_DEVICE": "numpy", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+DRAW = result._draw_plots
 FAST = ["--hidden", "8", "--batch-size", "16"]
 
 
@@ -48,14 +51,26 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def run_of_fruit(tmp_path_factory):
+    """Train on fruit.csv once; return the folder of the data and the run."""
+    made = tmp_path_factory.mktemp("fruit")
+    (made / "fruit.csv").write_text(csv_text())
+    with chdir(made), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(result, "_draw_plots", lambda *arguments: None)
+        words = ["train", "fruit.csv", *FAST, "--epochs", "20", "--lr", "0.02", "--device", "numpy"]
+        done = here(*words, "--out", "run", "--quiet")
+    assert done.exit_code == 0, done.output
+    return made
+
+
 @pytest.fixture
-def trained(folder):
-    assert (
-        here(
-            "train", "fruit.csv", *FAST, "--epochs", "20", "--lr", "0.02", "--out", "run", "--quiet"
-        ).exit_code
-        == 0
-    )
+def trained(folder, run_of_fruit):
+    """Return a working directory with a copy of the run, whose data are those of this directory."""
+    shutil.copytree(run_of_fruit / "run", folder / "run")
+    for name in ("config.toml", "result.json"):
+        text = (folder / "run" / name).read_text("utf-8")
+        (folder / "run" / name).write_text(text.replace(str(run_of_fruit), str(folder)), "utf-8")
     return folder
 
 
@@ -103,10 +118,10 @@ def test_installed_command_is_main():
 
 def test_model_of_digits_is_accurate_after_training_and_loading(folder):
     pytest.importorskip("sklearn")
-    done = command(
+    done = here(
         "train", "digits", "--hidden", "32", "--epochs", "5", "--lr", "0.02", "--out", "run", "--seed", "1"
     )
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     lines = done.stdout.splitlines()
     assert (
         lines[0].startswith("test accuracy 0.9")
@@ -205,9 +220,11 @@ def test_prediction_reports_how_many_values_were_cut(folder):
         assert "were clipped" not in here("predict", "run", rows, "--quiet").output
 
 
-def test_only_json_is_written_to_stdout(folder):
-    done = command("train", "fruit.csv", *FAST, "--epochs", "1", "--json")
-    found = json.loads(done.stdout)  # the new process draws the plots
+def test_only_json_is_written_to_stdout(folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(result, "_draw_plots", DRAW)
+        done = here("train", "fruit.csv", *FAST, "--epochs", "1", "--json")
+    found = json.loads(done.stdout)
     assert (folder / "runs/fruit-1/confusion_matrix.png").is_file() or "no plots" in done.stderr
     assert found["folder"] == os.path.join("runs", "fruit-1") and 0 <= found["test"]["accuracy"] <= 1
     assert "epoch 1/1" in done.stderr
@@ -269,11 +286,8 @@ def test_interrupted_and_resumed_run_equals_the_uninterrupted_one(folder, number
     assert 1 <= epochs < 25 and here("predict", "cut", "fruit.csv").exit_code == 0
     if number == signal.SIGTERM:
         return  # resuming is the same for both
-    resumed, whole = (
-        command("train", "--resume", "--out", "cut"),
-        command("train", *settings, "--out", "whole"),
-    )
-    assert resumed.returncode == whole.returncode == 0, resumed.stderr
+    resumed, whole = here("train", "--resume", "--out", "cut"), here("train", *settings, "--out", "whole")
+    assert resumed.exit_code == whole.exit_code == 0, resumed.stderr
     assert f"epoch {epochs}/25" not in resumed.stderr and "epoch 25/25" in resumed.stderr
     assert (folder / "cut/model.safetensors").read_bytes() == (
         folder / "whole/model.safetensors"

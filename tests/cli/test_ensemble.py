@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,8 +25,8 @@ from ffnn_gpu.estimators.tabular.member_files import MemberFiles
 from ffnn_gpu.estimators.tabular.progress import Progress
 from ffnn_gpu.estimators.tabular.recipes import PRESETS, Plain, Preset
 from ffnn_gpu.training.callbacks import Callback
-from ffnn_gpu.training.interrupt import Interrupt
 from tests.cli.killed_runs import files_of, leave_halves
+from tests.handled_signals import sender
 
 pytest.importorskip("duckdb")
 
@@ -160,13 +159,12 @@ def test_config_of_an_ensemble_repeats_it(no_plots):
 class Send(Callback):
     """Send a signal after the first epoch, and wait for its handler."""
 
-    def __init__(self, number):
-        self.number = number
+    def __init__(self, send, number):
+        self.send, self.number = send, number
 
     def after_epoch(self, run, row):
         if run.epoch == 1:
-            os.kill(os.getpid(), self.number)
-            time.sleep(0.2)
+            self.send(self.number)
 
 
 @pytest.mark.parametrize(("number", "words"), [(signal.SIGINT, WORDS), (signal.SIGTERM, DEFAULT)])
@@ -176,8 +174,11 @@ def test_interrupted_ensemble_is_continued_as_if_it_had_not_been(number, words, 
     done(*words, "--out", "whole", "--quiet")
     with monkeypatch.context() as patch:
         fourth = TINY.recipes[1].name, 1
+        send = sender(patch)
         patch.setattr(
-            Progress, "callbacks", lambda _, plan: [Send(number)] * ((plan.recipe.name, plan.fold) == fourth)
+            Progress,
+            "callbacks",
+            lambda _, plan: [Send(send, number)] * ((plan.recipe.name, plan.fold) == fourth),
         )
         stopped = run(*words, "--out", "out")
     assert stopped.exit_code == 128 + number
@@ -211,10 +212,11 @@ def test_second_signal_ends_at_once_and_leaves_what_can_be_continued(no_plots, m
     done(*WORDS, "--out", "whole", "--quiet")
     second = TINY.recipes[1].name, 0
     with monkeypatch.context() as patch:
+        send = sender(patch)
         patch.setattr(
             Progress,
             "callbacks",
-            lambda _, plan: [Insist(signal.SIGINT)] * ((plan.recipe.name, plan.fold) == second),
+            lambda _, plan: [Insist(send, signal.SIGINT)] * ((plan.recipe.name, plan.fold) == second),
         )
         assert run(*WORDS, "--out", "out").exit_code == 130
     assert kept() == ["linear-1.safetensors"] and not os.path.exists("out/model.safetensors")
@@ -226,21 +228,13 @@ def test_second_signal_ends_at_once_and_leaves_what_can_be_continued(no_plots, m
 def test_signal_before_the_first_member_leaves_no_folder(out, monkeypatch):
     monkeypatch.setenv("FFNN_GPU_THREADS", "1")
     monkeypatch.setattr(members_module, "fit", lambda *args, **named: pytest.fail("fit was called"))
-
-    noticed, receive = threading.Event(), Interrupt._receive
-
-    def noted(self, number, frame):
-        receive(self, number, frame)
-        noticed.set()
+    send = sender(monkeypatch)
 
     def load(self, plan, backend):
         if (plan.recipe, plan.fold) == (TINY.recipes[0], 0):
             assert os.path.exists(out or "runs/t-1")
-            # The system may give a signal to any thread. Here it is one that does not run Python's handlers.
-            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
-            assert noticed.wait(60), "the main thread did not notice the signal within 60 s"
+            send(signal.SIGTERM)
 
-    monkeypatch.setattr(Interrupt, "_receive", noted)
     monkeypatch.setattr(MemberFiles, "load", load)
     stopped = run(*WORDS, *(["--out", out] if out else []))
     assert stopped.exit_code == 128 + signal.SIGTERM

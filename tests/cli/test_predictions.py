@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
+from contextlib import chdir
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from ffnn_gpu.cli import result
 from ffnn_gpu.cli.commands import main
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.tables import answers
+from tests.every_case import some_of
 
 pytest.importorskip("duckdb")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -37,12 +40,10 @@ def done(*arguments, **settings):
     return found
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Make a working directory with data.csv, rows.csv and the run that was trained on data.csv."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FFNN_GPU_DEVICE", "numpy")
-    monkeypatch.setattr(result, "_draw_plots", lambda *arguments: None)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Return a folder with data.csv, rows.csv and the run that was trained on data.csv."""
+    tmp_path = tmp_path_factory.mktemp("made")
     rows = [f"{i:03d},{a!r},{b!r}" for i, (a, b) in enumerate(X.tolist())]
     (tmp_path / "data.csv").write_text(
         "x,y,season\n" + "".join(f"{row[4:]},{label}\n" for row, label in zip(rows, LABELS, strict=True)),
@@ -51,7 +52,19 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "rows.csv").write_text("id,note,y,x\n" + "".join(
         f'{i:03d},"größe, ""{i}""",{b!r},{a!r}\n' for i, (a, b) in enumerate(X.tolist())
     ), encoding="utf-8")  # fmt: skip
-    done("train", "data.csv", *FAST, "--out", "run", "--quiet")
+    with chdir(tmp_path), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(result, "_draw_plots", lambda *arguments: None)
+        done("train", "data.csv", *FAST, "--out", "run", "--quiet")
+    return tmp_path
+
+
+@pytest.fixture
+def folder(made, tmp_path, monkeypatch):
+    """Return a working directory with a copy of `made`."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FFNN_GPU_DEVICE", "numpy")
+    monkeypatch.setattr(result, "_draw_plots", lambda *arguments: None)
     return tmp_path
 
 
@@ -134,12 +147,14 @@ def test_blank_rows_shift_no_answer(folder):
 
 @pytest.mark.parametrize(
     "locale",
-    [
-        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-        {"PYTHONIOENCODING": "cp1252"},
-        {"PYTHONIOENCODING": "ascii"},
-    ],
-    ids=["C", "cp1252", "ascii"],
+    some_of(
+        [
+            pytest.param({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, id="C"),
+            pytest.param({"PYTHONIOENCODING": "cp1252"}, id="cp1252"),
+            pytest.param({"PYTHONIOENCODING": "ascii"}, id="ascii"),
+        ],
+        3,
+    ),  # see also test_standard_streams.py
 )
 def test_standard_output_and_files_are_utf8_in_every_locale(folder, locale):
     command = [sys.executable, "-m", "ffnn_gpu", "predict", "run", "rows.csv", "--keep", "note,id"]
@@ -149,13 +164,11 @@ def test_standard_output_and_files_are_utf8_in_every_locale(folder, locale):
     done("predict", "run", "rows.csv", "--keep", "note,id", "--output", "here.csv")
     assert found.stdout == (folder / "here.csv").read_bytes()
     assert "冬" in found.stdout.decode("utf-8")
+    there = [*command, "--output", "there.csv"], [*command, "--output", "there.jsonl"]
+    code = f"from ffnn_gpu.cli.commands import main\nfor words in {[words[3:] for words in there]}:\n"
+    code += "    try: main(words)\n    except SystemExit as end: assert not end.code"
+    subprocess.run([sys.executable, "-c", code], env=environment | locale, check=True, capture_output=True)
     for ending in (".csv", ".jsonl"):
-        subprocess.run(
-            [*command, "--output", f"there{ending}"],
-            env=environment | locale,
-            check=True,
-            capture_output=True,
-        )
         done("predict", "run", "rows.csv", "--keep", "note,id", "--output", f"here{ending}")
         assert (folder / f"there{ending}").read_bytes() == (folder / f"here{ending}").read_bytes()
 

@@ -95,12 +95,12 @@ def interrupt_trial(monkeypatch, n, number):
 
 
 def test_best_trial_is_a_run_that_every_command_reads():
-    found = done("tune", "t.csv", "--target", "label", "--trials", 6, *FEW, "--out", "out")
-    assert "trial 5: " in found.stderr and "6/6" in found.stderr
+    found = done("tune", "t.csv", "--target", "label", "--trials", 4, *FEW, "--out", "out")
+    assert "trial 3: " in found.stderr and "4/4" in found.stderr
     report = json.loads(Path("out/result.json").read_text("utf-8"))
     best = report["search"]
     assert best["metric"] == "accuracy"
-    assert sum(best["trials"].values()) == 6 and best["value"] >= best["first"]["value"]
+    assert sum(best["trials"].values()) == 4 and best["value"] >= best["first"]["value"]
     assert {*PICTURES, "learning_curve.png", "confusion_matrix.png", "study.db"} <= {*os.listdir("out")}
     assert f"test accuracy {report['test']['accuracy']:.4f}" in found.stdout
     assert (
@@ -117,17 +117,17 @@ def test_best_trial_is_a_run_that_every_command_reads():
 
 
 def test_interrupted_search_is_continued_as_if_it_had_not_been(no_plots, monkeypatch):
-    words = ("tune", "t.csv", "--target", "label", "--trials", 7, *FEW, "--lr", "0.01")
+    words = ("tune", "t.csv", "--target", "label", "--trials", 5, *FEW, "--lr", "0.01")
     done(*words, "--out", "whole", "--quiet")
     with monkeypatch.context() as patch:
-        interrupt_trial(patch, 4, signal.SIGINT)
+        interrupt_trial(patch, 3, signal.SIGINT)
         stopped = run(*words, "--out", "out")
-    assert stopped.exit_code == 130 and len(trials()) == 3
+    assert stopped.exit_code == 130 and len(trials()) == 2
     assert "interrupted by SIGINT; to continue:" in stopped.stdout
-    assert "tune --resume --out out --trials 7" in stopped.stdout
+    assert "tune --resume --out out --trials 5" in stopped.stdout
     assert float(max(trials(), key=lambda row: float(row["value"] or 0))["value"]) == value_of("out")
-    done("tune", "--resume", "--out", "out", "--trials", 7, "--quiet")
-    assert trials() == trials("whole") and len(trials()) == 7
+    done("tune", "--resume", "--out", "out", "--trials", 5, "--quiet")
+    assert trials() == trials("whole") and len(trials()) == 5
     for name, value in numbers("whole").items():
         np.testing.assert_array_equal(numbers()[name], value)
     assert read_toml("out/config.toml") == read_toml("whole/config.toml")

@@ -195,6 +195,12 @@ def test_metrics_of_a_regression_are_those_of_its_answers_within_the_limits():
         assert metric(task.encode(y), outputs) == pytest.approx(expected, rel=1e-12)
 
 
+def test_answers_of_a_regression_stay_within_the_limits_of_their_own_output():
+    y = np.array([[1.0, -300.0], [2.0, -100.0], [4.0, -200.0]])
+    task = Task.of(y, "regression").with_units_of(y).with_limits_of(y)
+    np.testing.assert_array_equal(task.decode(np.array([[-9.0, 9.0], [9.0, -9.0]])), [[1, -100], [4, -300]])
+
+
 @pytest.mark.parametrize("kind", ["binary", "multiclass"])
 @pytest.mark.parametrize("on_probabilities", [False, True])
 def test_likeliest_column_of_the_probabilities_is_the_answer(kind, on_probabilities):

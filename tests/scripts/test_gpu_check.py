@@ -4,6 +4,7 @@ The stand-in for Python recognises the script it is asked to run and does what t
 tests of pip, of pytest's reports and of its interruption use the real programs.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -341,30 +342,52 @@ def test_command_that_is_not_there_is_a_sentence(check, steps):
         check.run("nowhere")
 
 
-def test_stopped_pytest_still_reports_what_passed(check, gpu_run, steps, tmp_path, monkeypatch):
-    (tmp_path / "test_slow.py").write_text(
-        "import time\ndef test_a(): pass\ndef test_b(): print('at b'); time.sleep(60)\n"
-    )
+SLEEP = "import time; open('begun', 'w').close(); time.sleep(600)"
+
+
+@pytest.fixture
+def until_begun(gpu_run, tmp_path, monkeypatch):
+    """Let the time of a command be up when it has made the file `begun`, however busy the machine is."""
+
+    class Command(subprocess.Popen):
+        def wait(self, timeout=None):
+            end = time.monotonic() + 120
+            while timeout == 99 and time.monotonic() < end:
+                if (tmp_path / "begun").exists():
+                    raise subprocess.TimeoutExpired(self.args, timeout)
+                time.sleep(0.01)
+            return super().wait(timeout)
+
+    monkeypatch.setattr(gpu_run.subprocess, "Popen", Command)
     monkeypatch.setattr(gpu_run, "ROOT", tmp_path)
-    began = time.monotonic()
-    ended = steps._pytest(check, tmp_path / "a.xml", "-p", "no:cacheprovider", most=1.5)
-    assert ended.code is None and time.monotonic() - began < 10
+    monkeypatch.setattr(gpu_run, "PATIENCE", 60)
+    return 99
+
+
+def test_stopped_pytest_still_reports_what_passed(check, steps, tmp_path, until_begun):
+    (tmp_path / "test_slow.py").write_text(f"def test_a(): pass\ndef test_b(): exec({SLEEP!r})\n")
+    ended = steps._pytest(check, tmp_path / "a.xml", "-p", "no:cacheprovider", most=until_begun)
+    assert ended.code is None
     assert steps.results(tmp_path / "a.xml")["passed"] == 1
 
 
-def test_nothing_of_a_stopped_command_runs_on(check, tmp_path):
-    check.run("sh", "-c", f"(sleep 0.6; touch {tmp_path}/alive) & wait", most=0.1)
-    time.sleep(0.8)
+def test_nothing_of_a_stopped_command_runs_on(check, tmp_path, until_begun):
+    os.mkfifo(tmp_path / "pipe")  # the child waits at it until there is a writer
+    check.run("sh", "-c", "(exec 3<pipe; touch alive) & touch begun; wait", most=until_begun)
+    with contextlib.suppress(OSError):  # which says that there is no reader any more
+        while True:
+            os.close(os.open(tmp_path / "pipe", os.O_WRONLY | os.O_NONBLOCK))
+            time.sleep(0.01)
     assert not (tmp_path / "alive").exists()
 
 
-def test_command_is_interrupted_where_the_check_itself_ignores_interrupts(check):
+def test_command_is_interrupted_where_the_check_itself_ignores_interrupts(check, until_begun):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for `gpu_check.py &`
     try:
-        ended = check.run(sys.executable, "-c", "import time; time.sleep(60)", most=0.5)
+        ended = check.run(sys.executable, "-c", SLEEP, most=until_begun)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert ended.code is None and ended.seconds < 10
+    assert ended.code is None
     assert "KeyboardInterrupt" in ended.text
 
 

@@ -151,6 +151,12 @@ def test_early_stopping_stops_after_patience_epochs_without_improvement():
     )
 
 
+def test_early_stopping_does_not_take_back_the_stop_of_another_callback():
+    run = run_of(stop=True)
+    started(EarlyStopping(5)).after_epoch(run, {"loss": 1.0})
+    assert run.stop is True
+
+
 def test_early_stopping_resets_at_the_start_of_training():
     stopping = started(EarlyStopping(1))
     feed(stopping, [1, 2])

@@ -34,6 +34,7 @@ from ffnn_gpu.errors import DataError
 from ffnn_gpu.nn.activations import ACTIVATIONS
 from ffnn_gpu.nn.losses.standard import LOSSES, PointwiseLoss
 from ffnn_gpu.testing import assert_close, assert_parity, tolerance
+from tests.every_case import in_turn
 
 REFERENCE = Backend()
 # compared below, and with their formulas in tests/backends/reference/test_updates.py
@@ -208,8 +209,7 @@ def test_cross_entropy_of_class_indices_agrees_with_the_reference(fast, dtype, s
     assert_close(dz, want_dz, tolerance("product", dtype), "dz")
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("name", "shape", "dtype"), in_turn(ACTIVATIONS, SHAPES, ["float32", "float64"]))
 def test_activation_overrides_agree_with_the_reference(fast, dtype, name, shape):
     phi, s, da = ACTIVATIONS[name], 3 * random(shape, dtype), random(shape, dtype, seed=1)
     s[0, 0] = 0
@@ -227,12 +227,19 @@ def test_activation_overrides_work_in_place(fast, name):
         assert each.activation_backward(da, s, ACTIVATIONS[name], s) is da
 
 
-@pytest.mark.parametrize("control", [None, [1, 0], [0.25, 0], [0, 1]], ids=str)
-@pytest.mark.parametrize("rule", sorted(RULES))
-@pytest.mark.parametrize("mixed", [False, True])
-@pytest.mark.parametrize("extras", [(0.0, 0.0, 0.0), (0.1, 0.2, 0.3)], ids=["bare", "penalties"])
-def test_rules_equal_the_reference(fast, dtype, rule, control, mixed, extras, monkeypatch):
+CONTROLS = [None, [1, 0], [0.25, 0], [0, 1]]
+PENALTIES = [(0.0, 0.0, 0.0), (0.1, 0.2, 0.3)]  # l2, l1, weight_decay
+TYPES_AND_SHADOWS = [("float32", False), ("float64", True), ("float32", True), ("float64", False)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "control", "extras", "kind"),
+    in_turn(sorted(RULES), CONTROLS, PENALTIES, TYPES_AND_SHADOWS),
+    ids=str,
+)
+def test_rules_equal_the_reference(fast, rule, control, extras, kind, monkeypatch):
     """Equal bit for bit, except in compiled loops, which multiply by 1/√(1 − β₂ᵗ) instead of dividing."""
+    dtype, mixed = kind
     monkeypatch.setattr(numpy_backend, "BLOCK", 16_384)  # several blocks, the last one shorter
     names = [
         name
@@ -282,10 +289,12 @@ def test_activations_propagate_nan(fast, dtype):
         )
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("name", ACTIVATIONS)
-@pytest.mark.parametrize("shape", SHAPES)
-def test_affine_agrees_with_the_reference(fast, dtype, shape, name, bias):
+TYPES_AND_BIASES = [("float32", True), ("float64", False), ("float32", False), ("float64", True)]
+
+
+@pytest.mark.parametrize(("name", "shape", "kind"), in_turn(ACTIVATIONS, SHAPES, TYPES_AND_BIASES))
+def test_affine_agrees_with_the_reference(fast, name, shape, kind):
+    dtype, bias = kind
     x, W, b = (
         random((shape[0], 11), dtype),
         random((11, shape[1]), dtype, 1),

@@ -9,6 +9,7 @@ must raise.
 import copy
 import functools
 import inspect
+import itertools
 from dataclasses import dataclass
 
 import ml_dtypes  # noqa: F401 - registers the name bfloat16 in NumPy
@@ -23,6 +24,7 @@ from ffnn_gpu.backends.reference.updates import Update
 from ffnn_gpu.nn.activations import ACTIVATIONS, elu, leaky_relu
 from ffnn_gpu.nn.losses.standard import LOSSES, PointwiseLoss, huber
 from ffnn_gpu.testing import assert_close, tolerance
+from tests.every_case import some_of
 
 REFERENCE = Backend()
 # (rows, columns) with partial packs, warps, blocks and slabs
@@ -215,9 +217,11 @@ def pointwise_loss(case):
             z = case.uniform(case.matrix, 0.05, 0.95)
         if loss.name == "hinge":
             y = np.sign(y)
-        for weight in (None, case.wide.uniform(case.column)):
-            for dz in (case.no_gradient(), None):
-                case.equal("pointwise_loss", kind=loss, z=z, y=y, weight=weight, dz=dz, K=z.size)
+        weighted = case.wide.uniform(case.column)
+        dz, at = case.no_gradient(), POINTWISE.index(loss) % 2
+        options = [(None, dz), (weighted, dz), (weighted, None), (None, None)]
+        for weight, dz in some_of(options[at:] + options[:at], 2):
+            case.equal("pointwise_loss", kind=loss, z=z, y=y, weight=weight, dz=dz, K=z.size)
     z = np.resize([0.0, 1, 1, 0], case.matrix).astype(case.dtype)
     y = np.resize([0.0, 1, 0], case.matrix).astype(case.wide.dtype)
     case.equal(
@@ -238,20 +242,25 @@ def cross_entropy(case):
 
 def softmax_cross_entropy(case):
     labels = case.rng.integers(0, case.O, case.B).astype(np.int32)
-    for y in (labels, labels.astype(np.int64), case.wide.distribution()):
-        for weight in (None, case.wide.uniform(case.column)):
-            for v in (None, case.wide.uniform(case.row, 0.5, 2)):
-                for smoothing, dz in ((0.0, case.no_gradient()), (0.1, case.no_gradient()), (0.1, None)):
-                    case.equal(
-                        "softmax_cross_entropy",
-                        z=case.normal(case.matrix, 3),
-                        y=y,
-                        weight=weight,
-                        class_weight=v,
-                        label_smoothing=smoothing,
-                        dz=dz,
-                        K=max(case.B * case.O, 1024),  # softmax − r cancels
-                    )
+    options = itertools.product(
+        (labels, labels.astype(np.int64), case.wide.distribution()),
+        (None, case.wide.uniform(case.column)),
+        (None, case.wide.uniform(case.row, 0.5, 2)),
+        ((0.0, case.no_gradient()), (0.1, case.no_gradient()), (0.1, None)),
+    )
+    for y, weight, v, (smoothing, dz) in some_of(
+        options, 5
+    ):  # almost every pair of two options is among them
+        case.equal(
+            "softmax_cross_entropy",
+            z=case.normal(case.matrix, 3),
+            y=y,
+            weight=weight,
+            class_weight=v,
+            label_smoothing=smoothing,
+            dz=dz,
+            K=max(case.B * case.O, 1024),  # softmax − r cancels
+        )
     v = case.wide.uniform(case.row, 0.5, 2)
     v[0] = 0  # rows of this class count nothing
     case.equal(
@@ -416,17 +425,17 @@ def gradient_factor(case):
                 control=np.full(2, np.nan),
                 loss_scale=None,
             )
-        for grad in finite + bad:
-            for scale in ([1024.0, 3.0], [1024.0, 1999.0], [2.0**24, 1999.0], [1.5, 0.0]):
-                case.equal(
-                    "gradient_factor",
-                    relative=wide,
-                    overwritten={"grad"},
-                    grad=grad,
-                    limit=limit,
-                    control=np.full(2, np.nan),
-                    loss_scale=np.array(scale),
-                )
+        scales = ([1024.0, 3.0], [1024.0, 1999.0], [2.0**24, 1999.0], [1.5, 0.0])
+        for grad, scale in some_of(itertools.product(finite + bad, scales), 3):
+            case.equal(
+                "gradient_factor",
+                relative=wide,
+                overwritten={"grad"},
+                grad=grad,
+                limit=limit,
+                control=np.full(2, np.nan),
+                loss_scale=np.array(scale),
+            )
 
 
 def average(case):
@@ -512,12 +521,12 @@ def muon_step(case):
 
 
 def shadow(case):
-    for shared in shared_by_rules(case):
-        for name, own in every_rule(case):
-            copy, rest = shared["theta"].astype(np.float16), shared | {"overwritten": {"grad", "shadow"}}
-            left = case.equal(name, **rest, **own, shadow=copy)
-            theta, copy = case.backend.to_host(left["theta"]), case.backend.to_host(left["shadow"])
-            np.testing.assert_array_equal(copy, theta.astype(np.float16))
+    # five and the number of rules have no common factor: every rule is tested, with several Updates
+    for (name, own), shared in some_of(itertools.product(every_rule(case), [*shared_by_rules(case)]), 5):
+        copy, rest = shared["theta"].astype(np.float16), shared | {"overwritten": {"grad", "shadow"}}
+        left = case.equal(name, **rest, **own, shadow=copy)
+        theta, copy = case.backend.to_host(left["theta"]), case.backend.to_host(left["shadow"])
+        np.testing.assert_array_equal(copy, theta.astype(np.float16))
 
 
 def blend(case):

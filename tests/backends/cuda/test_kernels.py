@@ -8,7 +8,6 @@ checks on a GPU.
 import gc
 import itertools
 import logging
-import os
 import re
 import threading
 import weakref
@@ -66,6 +65,7 @@ from tests.backends.cuda.kernel_checks import (
     kernels_of_formulas,
 )
 from tests.backends.cuda.mutants_kernels import MUTANTS
+from tests.every_case import in_turn, some_of
 
 TYPES = ["float32", "float64", "bfloat16", "float16"]
 
@@ -83,8 +83,7 @@ def emulated(cupy, index=0):
         return CupyBackend(index)
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize(("size", "dtype"), in_turn(SIZES, ["bfloat16", "float16"]), ids=str)
 @pytest.mark.parametrize("name", MATRICES)
 def test_operation_in_16_bits_equals_the_reference_up_to_one_rounding(backend, name, dtype, size):
     backend.xp.launched.clear()
@@ -94,14 +93,13 @@ def test_operation_in_16_bits_equals_the_reference_up_to_one_rounding(backend, n
     ), name
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("size", "dtype"), in_turn(SIZES, ["float32", "float64"]), ids=str)
 @pytest.mark.parametrize("name", CHECKS)
 def test_operation_equals_the_reference(backend, name, dtype, size):
     CHECKS[name](Case(backend, dtype, *size))
 
 
-@pytest.mark.parametrize("order", emulator.ORDERS[1:], ids=lambda order: f"{order[0]}{order[1]}")
+@pytest.mark.parametrize("order", some_of(emulator.ORDERS[1:], 2), ids=lambda order: f"{order[0]}{order[1]}")
 @pytest.mark.parametrize("name", CHECKS)
 def test_operation_equals_the_reference_in_every_order_of_threads_and_blocks(
     backend, name, order, monkeypatch
@@ -225,7 +223,7 @@ def test_planted_mistake_changes_one_place():
 
 
 # Each mistake is compiled for a second: all of them by EVERY_CASE=1, as in scripts/prove.py.
-PLANTED = MUTANTS if os.environ.get("EVERY_CASE") else MUTANTS[::8]
+PLANTED = some_of(MUTANTS, 8)
 
 
 @pytest.mark.parametrize("mutant", PLANTED, ids=[mutant.name.replace(" ", "_") for mutant in PLANTED])

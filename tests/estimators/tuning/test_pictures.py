@@ -7,6 +7,7 @@ import pytest
 
 from ffnn_gpu.estimators.tuning import pictures
 from ffnn_gpu.estimators.tuning.study import Study, quiet
+from tests.every_case import some_of
 
 optuna = pytest.importorskip("optuna")
 matplotlib = pytest.importorskip("matplotlib")
@@ -51,7 +52,7 @@ def test_pictures_are_png_files_with_something_on_them(tmp_path):
     assert dict(matplotlib.rcParams) == before and plt.get_fignums() == []
 
 
-@pytest.mark.parametrize("states", [["COMPLETE", "FAIL"], ["COMPLETE", "PRUNED", "COMPLETE"]])
+@pytest.mark.parametrize("states", some_of([["COMPLETE", "FAIL"], ["COMPLETE", "PRUNED", "COMPLETE"]], 2))
 def test_small_study_has_every_picture_but_that_of_importance(states, tmp_path):
     paths = pictures.draw(study_of(states), tmp_path, "accuracy")
     assert {path.name for path in paths} == {*pictures.PICTURES} - {pictures.IMPORTANCE}

@@ -42,6 +42,7 @@ from ffnn_gpu.nn.prediction import finite_outputs
 from ffnn_gpu.nn.workspace import Workspace
 from ffnn_gpu.optim.optimizers import Optimizer
 from ffnn_gpu.training.step import recordable
+from tests.every_case import in_turn
 
 pytest.importorskip("llvmlite")
 _step = train_step.__wrapped__  # a plain step, never recorded
@@ -139,8 +140,9 @@ def test_recorded_steps_of_every_layer_equal_plain_steps(layers, threads):
     require_equal(found, trained(_step, layers, SGD(0.05, momentum=0.9))[0], 0, 1e-12)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_recorded_steps_of_every_optimizer_equal_plain_steps(optimizer, threads):
+@pytest.mark.parametrize(("name", "threads"), in_turn(OPTIMIZERS, [2, 3, 1]), indirect=["threads"])
+def test_recorded_steps_of_every_optimizer_equal_plain_steps(name, threads):
+    optimizer = OPTIMIZERS[name]
     found, why = trained(train_step, PLAIN, optimizer)
     assert why == [""]
     require_equal(found, trained(_step, PLAIN, optimizer)[0], 0, 1e-11)
@@ -212,10 +214,11 @@ def test_arguments_may_be_new_arrays_in_every_step():
     np.testing.assert_allclose(network.params.theta, other.params.theta, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 4, 5, 64, 300])
-@pytest.mark.parametrize("layers", NETWORKS.values(), ids=NETWORKS)
-def test_recorded_predictions_equal_plain_predictions(layers, rows, threads):
-    network, _ = made(layers)
+@pytest.mark.parametrize(
+    ("name", "rows", "threads"), in_turn(NETWORKS, [1, 2, 4, 5, 64, 300], [2, 3, 1]), indirect=["threads"]
+)
+def test_recorded_predictions_equal_plain_predictions(name, rows, threads):
+    network, _ = made(NETWORKS[name])
     network.params.theta[:] += np.random.default_rng(2).standard_normal(len(network.params.theta)) / 10
     network.params.state[:] += 0.3
     x, _ = batch(rows=rows)

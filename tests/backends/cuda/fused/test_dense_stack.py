@@ -1,7 +1,5 @@
 """The kernel of a stack of Dense layers in the CPU emulator, against an oracle in float64."""
 
-import os
-
 import pytest
 
 from ffnn_gpu.backends import get_backend
@@ -12,6 +10,7 @@ from tests.backends.cuda.emulated_cupy import EmulatedCupy, emulator
 from tests.backends.cuda.fake_cupy import installed
 from tests.backends.cuda.fused.mutants_stack import MUTANTS
 from tests.backends.cuda.fused.stacks import CASES, check, kernels
+from tests.every_case import some_of
 
 BY_NAME = {case.name: case for case in CASES}
 FEW_BYTES = 20_000  # of shared memory: four warps fit, and eight do not
@@ -82,8 +81,8 @@ def test_planted_mistake_changes_one_place():
     assert {mutant.name: text.count(mutant.old) for mutant in MUTANTS if text.count(mutant.old) != 1} == {}
 
 
-# Each mistake is compiled for a second: all of them by EVERY_MISTAKE=1, as in scripts/prove.py.
-PLANTED = MUTANTS if os.environ.get("EVERY_MISTAKE") else MUTANTS[:1]
+# Each mistake is compiled for a second: all of them by EVERY_CASE=1, as in scripts/prove.py.
+PLANTED = some_of(MUTANTS, len(MUTANTS))
 
 
 @pytest.mark.parametrize("mutant", PLANTED, ids=[mutant.name.replace(" ", "_") for mutant in PLANTED])

@@ -18,10 +18,10 @@ from ffnn_gpu import (
 from ffnn_gpu.backends.cuda.cublaslt import matmul as cublaslt
 from ffnn_gpu.backends.cuda.cublaslt.store import CHOICE
 from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
-from ffnn_gpu.backends.cuda.fused import launches
+from ffnn_gpu.backends.cuda.fused import launches, waiting
 from ffnn_gpu.nn.losses import MeanOverRows
 from tests.backends.cuda.emulated_cupy import CupyWithCublasLt, emulator
-from tests.backends.cuda.fake_cupy import installed
+from tests.backends.cuda.fake_cupy import installed, refusing
 from tests.backends.cuda.fused.stacks import CASES, REFERENCE, kernels
 
 (WIDTH, HIDDEN, CLASSES), B = CASES[0].widths, 40
@@ -178,3 +178,38 @@ def test_batch_without_rows_has_no_kernel(backend):
     training.x, training.y, training.ws = training.x[:0], training.y[:0], training.ws.first(0)
     training.step()
     assert stack_launches(backend) == 0
+
+
+ANOTHER = {
+    "rate": lambda rate: rate / 2,
+    "seed": lambda seed: seed + 1,
+    "step": lambda step: step.copy(),
+    "layer": lambda layer: layer + 1,
+    "row": lambda row: row + 1,
+    "factor": lambda factor: None,
+}
+
+
+@pytest.mark.parametrize("name", ANOTHER)
+def test_dropout_that_draws_another_mask_backward_is_launched_by_itself(backend, name, monkeypatch):
+    layers = [Dense(HIDDEN, "relu"), Dropout(0.4, "flat_cos"), Dense(CLASSES)]
+
+    def backward(self, backend, p, da, buf):
+        mask = dict(zip(("rate", "seed", "step", "layer", "row", "factor"), self._of_mask(buf), strict=True))
+        return backend.dropout_backward(da, buf.mask, **mask | {name: ANOTHER[name](mask[name])})
+
+    monkeypatch.setattr(Dropout, "backward", backward)
+    waited = Training(backend, layers)
+    numbers = waited.numbers()
+    assert stack_launches(backend) == 0 and backend.xp.launched
+    monkeypatch.setattr(CupyBackend, "use_fused", False)
+    assert Training(backend, layers).numbers() == numbers
+
+
+def test_steps_and_predictions_of_a_pack_do_not_wait(backend, monkeypatch):
+    network = Network(WIDTH, LAYERS, backend, "bfloat16", members=3)
+    monkeypatch.setattr(waiting, "_collected", refusing(AssertionError("operations of a pack wait")))
+    network.predict(X)
+    x, y = backend.asarray(X, network.compute_dtype), backend.asarray(Y)
+    train_step(network, CASES[0].loss, SGD(0.5), x, y, network.workspace(B), checked=True)
+    assert stack_launches(backend) == 0 and backend.xp.launched
