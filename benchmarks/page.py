@@ -267,9 +267,12 @@ def of_tabular(name, result):
     machine, rows = result["machine"], result["rows"]
     splits = ",".join(dict.fromkeys(row["split"] for row in rows))
     tables = list(dict.fromkeys(row["table"] for row in rows))
-    words = f"python scripts/benchmark_tabular.py --tables {','.join(tables)} --splits {splits} --json FILE"
+    names = list(dict.fromkeys(row["contender"] for row in rows))
+    words = f"python scripts/benchmark_tabular.py --tables {','.join(tables)} --splits {splits}"
+    words += f" --contenders {','.join(names)}"
     if result.get("limit"):
         words += f" --limit {result['limit']:g}"
+    words += " --json FILE"
     shown = [f"## Answers on real tables, commit {(machine.get('commit') or 'no commit')[:10]}", ""]
     shown += source(name, words, result["date"], machine, 2)
     shown += [
@@ -279,7 +282,6 @@ def of_tabular(name, result):
         f"{result['load']:.1f}. Programs beside it lengthen the times; the processor time grows less.",
         "",
     ]
-    names = list(dict.fromkeys(row["contender"] for row in rows))
     for kind, known in result["sets"].items():
         chosen = [row for row in rows if row["table"] in known]
         shown += of_set(SETS[kind], names, chosen) if chosen else []

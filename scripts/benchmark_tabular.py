@@ -58,7 +58,9 @@ LOOKED_AT_ONCE = {
     "car_prices": ("modeldata", "Price"), "cells": ("modeldata", "class"),
     "attrition": ("modeldata", "Attrition"),
     "leaf_id_flavia": ("modeldata", "species"), "taxi": ("modeldata", "tip"),
-    "Sacramento": ("modeldata", "price"),
+    "Sacramento": ("modeldata", "price"), "Chicago": ("modeldata", "ridership"),
+    "stackoverflow": ("modeldata", "Remote"), "nassCDS": ("DAAG", "dead"),
+    "HealthInsurance": ("AER", "health"),
 }  # fmt: skip
 SETS = {"chosen-on": CHOSEN_ON, "looked-at-once": LOOKED_AT_ONCE}
 
