@@ -126,8 +126,7 @@ class Branches:
 
     def issue(self, work: Callable[[], Any], read: Any, written: Any) -> None:
         """Issue launches that read and write these arrays, on a suitable stream."""
-        writes = self._extents(written)
-        self._issue(work, self._extents(read) + writes, writes)
+        self._issue(work, self._extents([*read, *written]), self._extents(written))
 
     def join(self) -> None:
         """Let the stream that captures wait for the others."""
