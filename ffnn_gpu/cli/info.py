@@ -41,7 +41,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     if found["ranks"]:
         shown["ranks"] = f"{found['ranks']['size']}, {found['ranks']['reason']}"
     reason, hint = found["reason"], found["hint"]
-    if hint and found["versions"]["cupy"] is None:
+    if hint and "No module named 'cupy'" in reason:  # not where its import fails for another reason
         reason = "the CPU computes, because CuPy is not installed"
     shown |= {"backend": f"{found['backend'] or 'none'} ({reason})", "hint": hint and f"to use a GPU: {hint}"}
     if device is not None:

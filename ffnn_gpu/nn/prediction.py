@@ -18,7 +18,7 @@ from ffnn_gpu.nn.workspace import Workspace
 
 FEW_ROWS = 64  # predictions of up to this many rows use a workspace that the thread keeps
 MOST_KEPT = 1 << 20  # elements; a larger workspace is not kept
-REPEATED = 3  # blocks of equal size: from so many on, recording the pass takes less time than it saves
+REPEATED = 3  # smallest number of equal blocks for which recording the pass takes less time than it saves
 
 
 def predict(network: Any, threads: threading.local, x: Any, batch_size: int | None) -> Array:
@@ -78,7 +78,7 @@ def _any_rows(network: Any, threads: threading.local, x: Any, batch_size: int | 
     z = backend.output((*network.leading, len(rows), network.widths[-1]), network.dtype)
     ws, recorded = _inference(network, threads, min(batch_size, len(rows)))
     recorded = recorded or not backend.records_passes
-    repeats = len(rows) // batch_size >= REPEATED  # the rest of the rows is another kind of pass
+    repeats = len(rows) // batch_size >= REPEATED  # a shorter last block would need its own recording
     try:
         for start in range(0, len(rows), batch_size):
             part = rows.matrix(backend, slice(start, start + batch_size), network.compute_dtype)

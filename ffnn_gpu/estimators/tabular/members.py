@@ -180,15 +180,19 @@ def train_members(
 
 
 def _results(futures: Sequence[Future[Result]]) -> Iterator[Result]:
-    """Yield the result of each future in their order.
+    """Yield the result of each future in their order; at an error, cancel those that have not begun.
 
     Why with a timeout: Python runs the handler of a signal in the main thread. If the system delivers the
     signal to another thread, the handler runs only after the main thread stops waiting.
     """
-    for future in futures:
-        while wait([future], timeout=0.1).not_done:
-            pass
-        yield future.result()
+    try:
+        for future in futures:
+            while wait([future], timeout=0.1).not_done:
+                pass
+            yield future.result()
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 def _trained(

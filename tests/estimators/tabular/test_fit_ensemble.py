@@ -4,8 +4,10 @@ import gc
 import os
 import re
 import signal
+import threading
 import time
 import weakref
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -232,6 +234,22 @@ def test_interrupt_before_the_first_member_is_an_interrupt(monkeypatch):
     with pytest.raises(Interrupted, match="SIGTERM ended the training before any member") as raised:
         ensemble("regression", _numpy(), RECIPES[:1], folds=2, store=Stopping(sender(monkeypatch)))
     assert raised.value.number == signal.SIGTERM
+
+
+def test_members_that_have_not_begun_are_not_even_loaded_after_an_error(monkeypatch):
+    monkeypatch.setenv("FFNN_GPU_THREADS", "1")
+    loaded, cancelled, cancel = [], threading.Semaphore(0), Future.cancel
+    monkeypatch.setattr(Future, "cancel", lambda future: (cancel(future), cancelled.release())[0])
+
+    class Counting(Store):
+        def load(self, plan, backend):
+            loaded.append(plan)
+            for _ in range(3 * (len(loaded) == 2)):  # the second of three is about to be trained
+                cancelled.acquire(timeout=10)
+
+    with pytest.raises(ZeroDivisionError):
+        ensemble("regression", _numpy(), RECIPES[:1], folds=3, store=Counting(), done=lambda member: 1 / 0)
+    assert len(loaded) == 2
 
 
 def test_rows_of_no_fold_are_neither_trained_on_nor_held_out(backend):
