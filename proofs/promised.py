@@ -1,4 +1,7 @@
-"""Run all tests that docs/promises.md names, and count them for each promise."""
+"""Run all tests that docs/promises.md names, and count them for each promise.
+
+Also run every case of the tests of which a commit runs a selection (tests/every_case.py).
+"""
 
 import os
 import re
@@ -10,6 +13,7 @@ from pathlib import Path
 from proofs import ROOT, Figure, Settings
 
 PAGE = ROOT / "docs" / "promises.md"
+SELECTS = re.compile(r"EVERY_CASE|^from tests\.(every_case|in_process) import", re.M)
 SECTION = re.compile(r"^### (?P<promise>.+)\n(?P<text>[^#]+)", re.M)
 
 
@@ -23,16 +27,27 @@ def promises() -> dict[str, list[str]]:
     return {promise: tests for promise, tests in sections.items() if tests}
 
 
+def selecting() -> list[str]:
+    """Return the files with tests of which a commit runs a selection of cases."""
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    return [
+        path.relative_to(ROOT).as_posix()
+        for path in files
+        if SELECTS.search(path.read_text(encoding="utf-8"))
+    ]
+
+
 def prove(settings: Settings) -> list[Figure]:
-    """Return one row per promise with the number of its tests that pass."""
+    """Return one row per promise with the number of its tests that pass, and one for every case."""
     promised, report = promises(), settings.scratch / "report.xml"
+    promised |= {"Every case of the tests of which a commit runs a selection": selecting()}
     wanted = sorted({test for tests in promised.values() for test in tests})
-    settings.say(f"tests: {len(wanted)} files and tests for {len(promised)} promises")
+    settings.say(f"tests: {len(wanted)} files and tests for {len(promised) - 1} promises")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", "-o",
                "junit_family=xunit1", *wanted]  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "EVERY_CASE": "1"}  # see tests/backends/cuda
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "EVERY_CASE": "1"}
     subprocess.run(
-        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=3600
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=7200
     )
     cases = [*ET.parse(report).iter("testcase")]
     return [

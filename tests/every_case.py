@@ -12,7 +12,8 @@ def some_of(cases, one_in):
 def in_turn(*lists):
     """Combine all lists but the last, and give each combination one element of the last; all if EVERY_CASE=1.
 
-    A step in any list is a step in the last one, too.
+    A step in any list is a step in the last one, too. So the cases have every pair of elements of two lists,
+    if a third list has as many elements as the last one. Of two lists, most pairs are left out.
     """
     *heads, last = map(list, lists)
     cases = []

@@ -1,4 +1,4 @@
-"""The selection of cases that every commit runs leaves out no pair of settings."""
+"""The selection of cases that every commit runs has all pairs of settings, if the lists are long enough."""
 
 import itertools
 

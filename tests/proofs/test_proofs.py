@@ -271,6 +271,22 @@ def test_every_test_that_the_page_names_exists():
     )
 
 
+def test_proof_of_the_tests_runs_every_case_of_each_selection(tmp_path, monkeypatch):
+    called = {}
+
+    def run(command, env, **named):
+        called.update(words=command, every=env["EVERY_CASE"])
+        case = '<testcase file="tests/backends/cuda/test_kernels.py" name="test_a[1]"><failure/></testcase>'
+        (tmp_path / "report.xml").write_text(f"<testsuite>{case}</testsuite>")
+
+    monkeypatch.setattr(promised.subprocess, "run", run)
+    *_, last = promised.prove(Settings(tmp_path, say=lambda line: None))
+    assert called["every"] == "1" and last.holds is False and last.details == ["test_a[1]"]
+    for name in ("backends/cuda/test_kernels", "cli/test_mpi", "test_docs", "test_gradients"):
+        assert f"tests/{name}.py" in called["words"]
+    assert "tests/nn/test_network.py" not in called["words"]
+
+
 @pytest.mark.parametrize(("holds", "word"), [(True, "holds"), (False, "FAILS"), (None, "not run here")])
 def test_outcome_of_a_figure_is_a_word(holds, word):
     assert Figure("", "", holds).outcome == word

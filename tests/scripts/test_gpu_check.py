@@ -314,6 +314,7 @@ def test_environment_of_a_step_has_no_settings_that_change_what_is_tested(check,
         "FFNN_GPU_REQUIRE_GPU": "1",
         "CUPY_CACHE_DIR": "kept",
     }
+    assert environment["EVERY_CASE"] == "1"
 
 
 def test_toolkit_among_the_wheels_is_found_by_the_loader_and_the_compiler(check, monkeypatch):

@@ -521,7 +521,7 @@ def muon_step(case):
 
 
 def shadow(case):
-    # five and the number of rules have no common factor: every rule is tested, with several Updates
+    # each rule is tested with one or two of the seven Updates, and each Update with several rules
     for (name, own), shared in some_of(itertools.product(every_rule(case), [*shared_by_rules(case)]), 5):
         copy, rest = shared["theta"].astype(np.float16), shared | {"overwritten": {"grad", "shadow"}}
         left = case.equal(name, **rest, **own, shadow=copy)

@@ -83,8 +83,9 @@ def emulated(cupy, index=0):
         return CupyBackend(index)
 
 
-@pytest.mark.parametrize(("size", "dtype"), in_turn(SIZES, ["bfloat16", "float16"]), ids=str)
-@pytest.mark.parametrize("name", MATRICES)
+@pytest.mark.parametrize(
+    ("name", "size", "dtype"), in_turn(MATRICES, SIZES, ["bfloat16", "float16"]), ids=str
+)
 def test_operation_in_16_bits_equals_the_reference_up_to_one_rounding(backend, name, dtype, size):
     backend.xp.launched.clear()
     CHECKS[name](Case(backend, dtype, *size))
@@ -93,8 +94,7 @@ def test_operation_in_16_bits_equals_the_reference_up_to_one_rounding(backend, n
     ), name
 
 
-@pytest.mark.parametrize(("size", "dtype"), in_turn(SIZES, ["float32", "float64"]), ids=str)
-@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.parametrize(("name", "size", "dtype"), in_turn(CHECKS, SIZES, ["float32", "float64"]), ids=str)
 def test_operation_equals_the_reference(backend, name, dtype, size):
     CHECKS[name](Case(backend, dtype, *size))
 
