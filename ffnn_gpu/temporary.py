@@ -24,6 +24,11 @@ def delete(path: Path) -> None:
 _paths: dict[Path, tuple[int, Remove]] = {}
 
 
+def half_of(path: Path) -> Path:
+    """Return a new path for the unfinished content of a file: `.NAME.PID-RANDOM.half` in the same folder."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.half")
+
+
 def add(path: Path, by: Remove = delete) -> None:
     """Remember a file or folder that is about to be made, and what removes it."""
     _paths[path] = os.getpid(), by
@@ -42,6 +47,6 @@ def remove(path: Path) -> None:
 
 
 def remove_all() -> None:
-    """Remove everything that this process has made and not yet removed."""
-    for path in [*_paths]:
+    """Remove all that this process has made and not yet removed: a file before the folder around it."""
+    for path in reversed([*_paths]):
         remove(path)

@@ -25,7 +25,7 @@ def write(path: Path, *pieces: bytes | memoryview) -> None:
         OSError: the message says whether the file was replaced.
     """
     path = Path(os.path.realpath(path))
-    half = _half(path)
+    half = temporary.half_of(path)
     with _adding(path, "the file was not changed"):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path)
@@ -50,17 +50,13 @@ def replacing(path: Path) -> Iterator[Path]:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path)
-    half = _half(path)
+    half = temporary.half_of(path)
     with _removed_on_failure(half):
         yield half
         with open(half, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(half, path)
     _flush_folder(path.parent)
-
-
-def _half(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.half")
 
 
 def _replace(path: Path, half: Path, pieces: tuple[bytes | memoryview, ...]) -> None:

@@ -37,7 +37,7 @@ from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.model_choice import AUTO
 from ffnn_gpu.estimators.tuning.pictures import PICTURES
 from ffnn_gpu.tables.databases import is_database
-from ffnn_gpu.tables.encoded import MADE_OF, MATRIX, UNFINISHED
+from ffnn_gpu.tables.encoded import MADE_OF, MATRIX
 from ffnn_gpu.tables.many_files import is_pattern
 from ffnn_gpu.training.callbacks import Callback, Run
 from ffnn_gpu.training.resume import finished_epochs
@@ -137,8 +137,6 @@ def sweep(folder: Path) -> None:
     """Remove the temporary files that killed runs left in a run folder."""
     checkpoints = folder / CHECKPOINT
     atomic_file.sweep(folder, checkpoints, checkpoints / MEMBERS)
-    with suppress(OSError):
-        (folder / UNFINISHED).unlink()
 
 
 def _missing(path: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ffnn_gpu import temporary
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.file_rows import MAPPED
 from ffnn_gpu.errors import DataError
@@ -26,7 +27,7 @@ from ffnn_gpu.tables.embedded_database import Scratch
 from ffnn_gpu.tables.encoding import Encoding
 from ffnn_gpu.tables.table import Table
 
-MATRIX, MADE_OF, UNFINISHED = "encoded.npy", "encoded.json", "encoded.npy.part"
+MATRIX, MADE_OF = "encoded.npy", "encoded.json"
 BLOCK = 1 << 22  # bytes that are checked at once
 WRITTEN = 256 << 20  # bytes that are encoded and written at once
 
@@ -86,9 +87,10 @@ class EncodedTable:
 
     def _write(self, folder: Path, encoding: Encoding, dtype: np.dtype[Any], made_of: dict[str, Any]) -> None:
         (folder / MADE_OF).unlink(missing_ok=True)
-        n, width, half = len(self.table), len(encoding.outputs), folder / UNFINISHED
+        n, width, half = len(self.table), len(encoding.outputs), temporary.half_of(folder / MATRIX)
         stored = np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype  # .npy does not know bfloat16
         step, checksum = max(1, WRITTEN // (width * dtype.itemsize)), 0
+        temporary.add(half)
         try:
             with open(half, "wb") as file:
                 header = {"descr": stored.str, "fortran_order": False, "shape": (n, width)}
@@ -100,11 +102,13 @@ class EncodedTable:
                     file.write(block)
             os.replace(half, folder / MATRIX)
         except OSError as error:
-            half.unlink(missing_ok=True)
             raise DataError(
                 f"{folder / MATRIX} cannot be written ({error.strerror}); it needs "
                 f"{n * width * dtype.itemsize:,} bytes"
             ) from error
+        finally:
+            half.unlink(missing_ok=True)
+            temporary.discard(half)
         made_of = made_of | {"crc32": checksum, "bytes": n * width * dtype.itemsize}
         (folder / MADE_OF).write_text(json.dumps(made_of) + "\n", encoding="utf-8")
 

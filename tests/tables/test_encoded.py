@@ -1,10 +1,14 @@
 """The matrix of a large table lies in a file: the same numbers, encoded once, and again only if need be."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ffnn_gpu import temporary
 from ffnn_gpu.arrays import file_rows
 from ffnn_gpu.arrays.rows import Rows
 from ffnn_gpu.errors import DataError
@@ -49,6 +53,39 @@ def test_a_matrix_in_a_file_equals_the_one_in_memory(tmp_path, in_files):
         assert isinstance(matrix, np.memmap)
         assert matrix.dtype == np.dtype(dtype)
         assert np.array_equal(matrix, encoding.encode(table, dtype, (3,)))
+
+
+def test_unfinished_matrix_stays_while_another_process_sweeps_and_goes_at_the_end(
+    tmp_path, in_files, monkeypatch
+):
+    table, encoding = made(tmp_path)
+    store, seen = EncodedTable(table), []
+    store.folder = tmp_path / "run"
+    store.folder.mkdir()
+
+    def fail(half, file):
+        command = f"from ffnn_gpu.cli.run_folder import Path, sweep; sweep(Path({str(store.folder)!r}))"
+        subprocess.run([sys.executable, "-c", command], check=True, timeout=60)
+        seen.append(half.exists())
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(encoded.os, "replace", fail)
+        with pytest.raises(KeyboardInterrupt):
+            store.matrix(encoding, "float32")
+    assert seen == [True] and not [*store.folder.iterdir()]
+
+
+def test_signal_removes_an_unfinished_matrix_and_the_folder_of_its_run(tmp_path, in_files, monkeypatch):
+    table, encoding = made(tmp_path)
+    store = EncodedTable(table)
+    store.folder = tmp_path / "run"
+    store.folder.mkdir()
+    temporary.add(store.folder, Path.rmdir)
+    monkeypatch.setattr(encoded.os, "replace", lambda *paths: temporary.remove_all() or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        store.matrix(encoding, "float32")
+    assert not store.folder.exists()
 
 
 def test_rows_of_a_large_table_are_read_from_the_file(tmp_path, in_files):
