@@ -423,6 +423,18 @@ def test_base_layer_names_the_missing_method():
         network.predict(batch(2))
 
 
+def test_layer_without_backward_is_named_when_it_is_trained():
+    class Forward(Layer):
+        def forward(self, backend, p, x, buf):
+            buf.a[...] = x
+            return buf.a
+
+    network = make(layers=[Forward()])
+    y = np.zeros_like(network.predict(batch(2)))
+    with pytest.raises(NotImplementedError, match="Forward has no backward"):
+        train_step(network, mean_squared_error, SGD(0.1), batch(2), y, network.workspace(2))
+
+
 def test_layer_that_does_not_return_its_gradient_is_named(backend):
     class Forgets(Dense):
         def backward(self, backend, p, da, buf):

@@ -596,3 +596,14 @@ def test_checked_arguments_are_not_validated_again(backend):
     with pytest.raises(DataError):  # of a host array: reading one of a GPU would wait for it
         losses.mean_squared_error(backend, z, y, dz, np.array([-1.0]))
     assert float(losses.mean_squared_error(backend, z, y, dz, weight, checked=True)) == pytest.approx(1.25)
+
+
+@pytest.mark.parametrize("missing", ["targets", "value_and_gradient"])
+def test_loss_without_a_method_is_named(missing, backend):
+    class Partial(Loss):
+        def targets(self, y, O, dtype):
+            return super().targets(y, O, dtype) if missing == "targets" else np.asarray(y, dtype)
+
+    z = backend.zeros((2, 1), "float64")
+    with pytest.raises(NotImplementedError, match=f"Partial has no {missing}"):
+        Partial()(backend, z, np.zeros((2, 1)), None)
