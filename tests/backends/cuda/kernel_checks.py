@@ -248,9 +248,8 @@ def softmax_cross_entropy(case):
         (None, case.wide.uniform(case.row, 0.5, 2)),
         ((0.0, case.no_gradient()), (0.1, case.no_gradient()), (0.1, None)),
     )
-    for y, weight, v, (smoothing, dz) in some_of(
-        options, 5
-    ):  # almost every pair of two options is among them
+    # the selection has almost every pair of two options
+    for y, weight, v, (smoothing, dz) in some_of(options, 5):
         case.equal(
             "softmax_cross_entropy",
             z=case.normal(case.matrix, 3),
